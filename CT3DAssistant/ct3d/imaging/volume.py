@@ -1,0 +1,62 @@
+"""A scalar volume on its grid, and the way between voxel indices and RAS millimetres."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ct3d.case import Geometry
+
+AXIS_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # toward negative, toward positive, of R, A, S
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A CT grid.
+
+    Attributes:
+        array: (K, J, I), HU.
+        ijk_to_ras: 4x4 affine from voxel (i, j, k) to RAS millimetres.
+    """
+
+    array: np.ndarray
+    ijk_to_ras: np.ndarray
+
+    @property
+    def spacing_kji_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along K, J, I."""
+        i, j, k = np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
+        return float(k), float(j), float(i)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in mL."""
+        return abs(float(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000.0
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid as the case records it."""
+        rows = tuple(tuple(float(x) for x in row) for row in self.ijk_to_ras)
+        return Geometry(tuple(int(n) for n in self.array.shape), self.spacing_kji_mm, rows)
+
+    @property
+    def orientation(self) -> str:
+        """Anatomical direction toward which I, J and K grow, e.g. "LPS"; the nearest axis where oblique."""
+        directions = self.ijk_to_ras[:3, :3] / np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
+        nearest = np.abs(directions).argmax(axis=0)
+        return "".join(AXIS_LETTERS[axis][int(directions[axis, n] > 0)] for n, axis in enumerate(nearest))
+
+
+def ijk_from_ras(points_ras: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
+    """Points (N, 3) in RAS millimetres as continuous voxel indices (N, 3) in the order i, j, k."""
+    inverse = np.linalg.inv(ijk_to_ras)
+    return np.asarray(points_ras, float) @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+def ras_from_ijk(points_ijk: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
+    """Voxel indices (N, 3) in the order i, j, k as RAS millimetres (N, 3)."""
+    return np.asarray(points_ijk, float) @ ijk_to_ras[:3, :3].T + ijk_to_ras[:3, 3]
+
+
+def ras_from_kji(points_kji: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
+    """Array indices (N, 3) in the order k, j, i (as np.argwhere gives them) as RAS millimetres (N, 3)."""
+    return ras_from_ijk(np.asarray(points_kji, float)[..., ::-1], ijk_to_ras)

@@ -1,0 +1,1 @@
+"""One model, one file. Models know nothing but tensors (and, for language models, text)."""

@@ -1,0 +1,1 @@
+"""The one language host and worker share. Standard library only."""

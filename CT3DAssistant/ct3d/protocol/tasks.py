@@ -1,0 +1,197 @@
+"""Every task the worker can do: its parameters, its result and where it lives.
+
+Arrays never travel in a message: an ArrayRef names a file in the exchange folder by its content hash.
+"""
+
+from dataclasses import dataclass
+
+from ct3d.case import Answer, Attribute, Case, Finding, Flag, InputReport, Landmark, Region, Scope, Sentence, Step
+
+
+@dataclass(frozen=True)
+class ArrayRef:
+    """An uncompressed .npy file in the exchange folder: "<sha256>.npy", the hash of dtype, shape and values."""
+
+    sha256: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class VolumeRef:
+    """A scalar volume: array (K, J, I) in HU, 4x4 affine from (i, j, k) to RAS millimetres."""
+
+    array: ArrayRef
+    ijk_to_ras: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class MaskLayer:
+    """One label map (K, J, I) uint8 on the grid of the volume; labels of one layer don't overlap, layers may."""
+
+    name: str
+    array: ArrayRef
+
+
+@dataclass(frozen=True)
+class SegmentParams:
+    """Find regions in a volume."""
+
+    volume: VolumeRef
+    card: str = "anatomy_rules"
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """Masks on the native grid and what each label is."""
+
+    layers: tuple[MaskLayer, ...]
+    regions: tuple[Region, ...]
+    saw: InputReport
+    step: Step
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class LandmarkParams:
+    """Find the card's landmarks in a volume and its masks."""
+
+    volume: VolumeRef
+    layers: tuple[MaskLayer, ...]
+    regions: tuple[Region, ...]
+    card: str = "anatomy_landmarks"
+
+
+@dataclass(frozen=True)
+class LandmarkResult:
+    """Every landmark of the card, missing ones included."""
+
+    landmarks: tuple[Landmark, ...]
+    step: Step
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasureParams:
+    """Measure every mask on the native grid."""
+
+    volume: VolumeRef
+    layers: tuple[MaskLayer, ...]
+    regions: tuple[Region, ...]
+    landmarks: tuple[Landmark, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasureResult:
+    """Measurements, each tied to its mask."""
+
+    attributes: tuple[Attribute, ...]
+    step: Step
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class FindingsParams:
+    """Derive findings from what the case has measured."""
+
+    case: Case
+    card: str = "findings_rules"
+
+
+@dataclass(frozen=True)
+class FindingsResult:
+    """The card's whole list of findings, those not assessed included."""
+
+    findings: tuple[Finding, ...]
+    step: Step
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportParams:
+    """Word the case as a draft report. temperature 0 is greedy."""
+
+    case: Case
+    card: str = "smollm2_135m"
+    sections: tuple[str, ...] = ()  # empty: all
+    seed: int = 0
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """Checked sentences in reading order."""
+
+    sentences: tuple[Sentence, ...]
+    step: Step
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One earlier question and its answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class AnswerParams:
+    """Answer a question about the case."""
+
+    case: Case
+    question: str
+    history: tuple[Turn, ...] = ()
+    scope: Scope = Scope()
+    card: str = "smollm2_135m"
+    seed: int = 0
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class AnswerResult:
+    """One checked answer."""
+
+    answer: Answer
+    step: Step
+
+
+@dataclass(frozen=True)
+class EstimateParams:
+    """What a task would need on this machine, before it runs."""
+
+    task: str
+    card: str
+    shape_kji: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class EstimateResult:
+    """Pre-flight estimate; fits is False where the machine has too little memory."""
+
+    memory_mb: float
+    seconds: float
+    available_mb: float
+    device: str
+    fits: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a task is asked, what comes back, and the function that does it (imported by name in the worker)."""
+
+    params: type
+    result: type
+    entry: str
+
+
+TASKS = {
+    "segment": Task(SegmentParams, SegmentResult, "ct3d.pipeline.segment:run"),
+    "landmarks": Task(LandmarkParams, LandmarkResult, "ct3d.pipeline.landmarks:run"),
+    "measure": Task(MeasureParams, MeasureResult, "ct3d.pipeline.attributes:run"),
+    "findings": Task(FindingsParams, FindingsResult, "ct3d.pipeline.findings:run"),
+    "report": Task(ReportParams, ReportResult, "ct3d.pipeline.report:run"),
+    "answer": Task(AnswerParams, AnswerResult, "ct3d.pipeline.answer:run"),
+    "estimate": Task(EstimateParams, EstimateResult, "ct3d.pipeline.estimate:run"),
+}
