@@ -1,0 +1,70 @@
+# Two commands do everything on a machine with Python 3.11+, make and pip:  make demo  ·  make test
+PYTHON ?= python3
+WORKER_PYTHON ?= $(PYTHON)
+VENV ?= .venv
+OUT ?= demo-output
+SHELL := /bin/bash
+
+HOST := $(VENV)/host/bin/python
+WORKER := $(VENV)/worker/bin/python
+PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
+RUN := PYTHONPATH=CT3DAssistant $(HOST) -X utf8 -m CT3DAssistantLib.cli --worker-python $(WORKER)
+
+.PHONY: demo test lint bench parity sample contact-sheet lock clean
+
+demo: $(VENV)/host.ready $(VENV)/worker.ready  ## a real chest CT in, a grounded case out
+	$(RUN) doctor --install
+	$(RUN) sample lidc_idri_0001
+	$(RUN) analyze lidc_idri_0001 --out $(OUT)
+	$(RUN) ask $(OUT) "Is there a lung nodule, and how large is it?"
+	$(RUN) ask $(OUT) "What is the volume of the right lung?"
+	$(RUN) ask $(OUT) "Is there a liver metastasis?"
+	@echo "Report: $(abspath $(OUT)/report.html)"
+
+test: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready  ## everything, after fetching the sample packages
+	$(RUN) doctor --install
+	$(RUN) sample --all
+	$(HOST) -m pytest -q Testing/unit Testing/worker Testing/scene Testing/end_to_end --worker-python $(abspath $(WORKER))
+	$(WORKER) -m pytest -q Testing/parity Testing/pipeline
+
+lint: $(VENV)/dev.ready
+	$(HOST) -m ruff check .
+	$(HOST) -m ruff format --check .
+	$(HOST) -m mypy
+
+parity: $(VENV)/worker-torch.ready $(VENV)/dev.ready
+	$(WORKER) -m pytest -q Testing/parity
+
+bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready
+	$(RUN) doctor --install
+	$(RUN) sample --all
+	PYTHONPATH=CT3DAssistant:Testing $(HOST) -m bench.run --worker-python $(abspath $(WORKER)) --out bench-output
+
+contact-sheet: $(VENV)/host.ready $(VENV)/worker.ready  ## every sample CT analysed, on one picture
+	$(RUN) sample --all
+	PYTHONPATH=CT3DAssistant:Testing $(HOST) -m bench.contact_sheet --worker-python $(abspath $(WORKER)) --out bench-output
+
+lock:  ## make Resources/requirements-*.txt anew (needs uv)
+	$(PYTHON) tools/lock.py
+
+clean:
+	rm -rf $(VENV) demo-output bench-output build .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/host.ready: Resources/requirements-host.txt
+	$(PYTHON) -m venv $(VENV)/host
+	$(HOST) $(PIP) -r $<
+	touch $@
+
+$(VENV)/worker.ready: Resources/requirements-worker.txt
+	$(WORKER_PYTHON) -m venv $(VENV)/worker
+	$(WORKER) $(PIP) -r $<
+	touch $@
+
+$(VENV)/worker-torch.ready: $(VENV)/worker.ready Resources/requirements-torch.txt
+	$(WORKER) $(PIP) -r Resources/requirements-torch.txt || $(WORKER) $(PIP) -r Resources/requirements-torch-cuda.txt
+	touch $@
+
+$(VENV)/dev.ready: $(VENV)/host.ready $(VENV)/worker.ready Resources/requirements-dev.txt
+	$(HOST) $(PIP) -r Resources/requirements-dev.txt
+	$(WORKER) $(PIP) -r Resources/requirements-dev.txt
+	touch $@
