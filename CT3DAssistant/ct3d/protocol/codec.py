@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import types
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ct3d.errors import InvalidRequest
@@ -26,7 +27,9 @@ def encode(value: Any) -> Any:
         raise InvalidRequest(f"{value} has no place in a message. Use None for a value that is not known.")
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
-    raise InvalidRequest(f"A {type(value).__name__} can't be sent. Use str, int, float, bool, None, tuple or a dataclass.")
+    raise InvalidRequest(
+        f"A {type(value).__name__} can't be sent. Use str, int, float, bool, None, tuple or a dataclass."
+    )
 
 
 def decode(kind: type[T], value: Any, where: str = "message") -> T:
@@ -44,7 +47,9 @@ def decode(kind: type[T], value: Any, where: str = "message") -> T:
         return _decode_dataclass(kind, value, where)
     origin = get_origin(kind)
     if origin is Literal:
-        return _expect(value in get_args(kind) and not isinstance(value, bool), value, where, f"one of {get_args(kind)}")
+        return _expect(
+            value in get_args(kind) and not isinstance(value, bool), value, where, f"one of {get_args(kind)}"
+        )
     if origin in (Union, types.UnionType):
         return _decode_union(kind, value, where)
     if origin is tuple:
@@ -64,7 +69,7 @@ def _decode_dataclass(kind, value, where):
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(set(value) - set(fields)):
         raise InvalidRequest(f"{where} has the unknown key {unknown[0]!r}. Known are: {', '.join(fields)}.")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     given = {}
     for name, field in fields.items():
         if name in value:
@@ -72,6 +77,11 @@ def _decode_dataclass(kind, value, where):
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InvalidRequest(f"{where} lacks the key {name!r}. Add it.")
     return kind(**given)
+
+
+@cache
+def _hints(kind):
+    return get_type_hints(kind)
 
 
 def _decode_union(kind, value, where):
@@ -96,5 +106,7 @@ def _decode_tuple(kind, value, where):
 
 def _expect(right: bool, value: Any, where: str, what: str) -> Any:
     if not right:
-        raise InvalidRequest(f"{where} should be {what}, not {str(value)[:60]!r}. Check the sender's version.")
+        raise InvalidRequest(
+            f"{where} should be {what}, not {str(value)[:60]!r}. Check the sender's version."
+        )
     return value

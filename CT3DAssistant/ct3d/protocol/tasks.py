@@ -5,7 +5,19 @@ Arrays never travel in a message: an ArrayRef names a file in the exchange folde
 
 from dataclasses import dataclass
 
-from ct3d.case import Answer, Attribute, Case, Finding, Flag, InputReport, Landmark, Region, Scope, Sentence, Step
+from ct3d.case import (
+    Answer,
+    Attribute,
+    Case,
+    Finding,
+    Flag,
+    InputReport,
+    Landmark,
+    Region,
+    Scope,
+    Sentence,
+    Step,
+)
 
 
 @dataclass(frozen=True)
