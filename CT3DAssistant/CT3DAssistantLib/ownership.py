@@ -1,0 +1,186 @@
+"""Which nodes of a scene belong to which case, and what a person has changed in them.
+
+One parameter node per analysed volume holds the case as JSON and refers to the volume and to every node made from the
+case. A node made here carries a fingerprint of its content. When a task runs again, an untouched node is written anew in
+place (its ID, display and links stay); a node that a person edited is never overwritten: it is renamed "… (edited)",
+released from the case and kept in the case's folder, and a new node takes its role.
+"""
+
+import hashlib
+import zlib
+
+import numpy as np
+import slicer
+import vtk
+
+MODULE = "CT3DAssistant"
+VOLUME = "volume"  # node reference role of the analysed volume
+ROLES = ("segmentation", "landmarks", "attributes", "report")
+RELEASED = "edited"  # nodes that a person changed and the case let go
+CASE = "case"  # parameter that holds the JSON
+FINGERPRINT = f"{MODULE}.fingerprint"
+FOLDER = f"{MODULE}.case"
+EDITED = " (edited)"
+
+Node = slicer.vtkMRMLNode
+
+
+def parameter_node(scene: slicer.vtkMRMLScene, volume_node: Node) -> slicer.vtkMRMLScriptedModuleNode | None:
+    """The node that holds the case of this volume, or None."""
+    for node in parameter_nodes(scene):
+        if node.GetNodeReference(VOLUME) is volume_node:
+            return node
+    return None
+
+
+def parameter_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLScriptedModuleNode]:
+    """All nodes of a scene that hold a case."""
+    nodes = scene.GetNodesByClass("vtkMRMLScriptedModuleNode")
+    every = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    return [node for node in every if node.GetModuleName() == MODULE and node.HasParameter(CASE)]
+
+
+def make_parameter_node(scene: slicer.vtkMRMLScene, volume_node: Node) -> slicer.vtkMRMLScriptedModuleNode:
+    """The node that holds the case of this volume, made where there is none yet."""
+    node = parameter_node(scene, volume_node)
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", f"{volume_node.GetName()} case")
+        node.SetModuleName(MODULE)
+        node.SetAttribute("ModuleName", MODULE)
+        node.SetHideFromEditors(True)
+        node.SetParameter(CASE, "")
+        node.SetNodeReferenceID(VOLUME, volume_node.GetID())
+    return node
+
+
+def node_of(scene: slicer.vtkMRMLScene, volume_node: Node, role: str) -> Node | None:
+    """The node that shows one part of a volume's case; `role` is one of ROLES."""
+    parameters = parameter_node(scene, volume_node)
+    return parameters and parameters.GetNodeReference(role)
+
+
+def claim(scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str, name: str) -> Node:
+    """The node to write this role into: the case's own if nobody touched it, else a new one.
+
+    Args:
+        role: node reference role in the parameter node.
+        kind: MRML class of the node.
+        name: its name, where it is new.
+    """
+    parameters = make_parameter_node(scene, volume_node)
+    node = parameters.GetNodeReference(role)
+    if node is not None and is_edited(node):
+        node.SetName(node.GetName() + EDITED)
+        node.RemoveAttribute(FINGERPRINT)
+        parameters.AddNodeReferenceID(RELEASED, node.GetID())
+        node = None
+    if node is None:
+        node = scene.AddNewNodeByClass(kind, f"{volume_node.GetName()} {name}")
+        parameters.SetNodeReferenceID(role, node.GetID())
+        file_away(scene, volume_node, node)
+    return node
+
+
+def stamp(node: Node) -> None:
+    """Remember a node's content as ours."""
+    node.SetAttribute(FINGERPRINT, fingerprint(node))
+
+
+def is_edited(node: Node) -> bool:
+    """Whether a node no longer is as it was written here."""
+    return node.GetAttribute(FINGERPRINT) != fingerprint(node)
+
+
+def fingerprint(node: Node) -> str:
+    """Hash of what a person can change in a node; the same before saving and after loading."""
+    kinds = {
+        "vtkMRMLSegmentationNode": _segmentation_content,
+        "vtkMRMLMarkupsFiducialNode": _markups_content,
+        "vtkMRMLTableNode": _table_content,
+        "vtkMRMLTextNode": lambda text_node: text_node.GetText() or "",
+    }
+    return hashlib.sha256(repr(kinds[node.GetClassName()](node)).encode()).hexdigest()
+
+
+def file_away(scene: slicer.vtkMRMLScene, volume_node: Node, node: Node) -> None:
+    """Put a node into the folder of the volume's case in the subject hierarchy."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    hierarchy.SetItemParent(_item(hierarchy, node), _folder(scene, hierarchy, volume_node))
+
+
+def _folder(scene, hierarchy, volume_node) -> int:
+    parameters = make_parameter_node(scene, volume_node)
+    for node in filter(None, (parameters.GetNodeReference(role) for role in (*ROLES, RELEASED))):
+        parent = hierarchy.GetItemParent(_item(hierarchy, node))
+        if parent and hierarchy.GetItemAttribute(parent, FOLDER):
+            return parent
+    beside = hierarchy.GetItemParent(_item(hierarchy, volume_node)) or hierarchy.GetSceneItemID()
+    folder = hierarchy.CreateFolderItem(beside, f"{volume_node.GetName()} analysis")
+    hierarchy.SetItemAttribute(folder, FOLDER, volume_node.GetName())
+    return folder
+
+
+def _item(hierarchy, node) -> int:
+    return hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+
+def _segmentation_content(node) -> tuple:
+    """Per layer: checksum of the voxels inside their bounding box and where it lies; per segment: name and label."""
+    segmentation = node.GetSegmentation()
+    names = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    segments = [(name, segmentation.GetSegment(name)) for name in names]
+    layers = [
+        _layer_content(segmentation.GetLayerDataObject(n)) for n in range(segmentation.GetNumberOfLayers())
+    ]
+    return sorted((name, segment.GetName(), segment.GetLabelValue()) for name, segment in segments), sorted(
+        layers
+    )
+
+
+def _layer_content(image) -> tuple:
+    array = array_of(image)
+    box = bounding_box(array)
+    if box is None:
+        return ()
+    k, j, i = (each.start for each in box)
+    extent = image.GetExtent()
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    corner = matrix.MultiplyPoint((extent[0] + i, extent[2] + j, extent[4] + k, 1))[:3]
+    return tuple(round(x, 2) + 0.0 for x in corner), zlib.crc32(
+        np.ascontiguousarray(array[box], np.uint8).data
+    )
+
+
+def _markups_content(node) -> list:
+    count = node.GetNumberOfControlPoints()
+    return [
+        (
+            node.GetNthControlPointLabel(n),
+            node.GetNthControlPointDescription(n),
+            node.GetNthControlPointPositionStatus(n),
+            tuple(round(x, 2) + 0.0 for x in node.GetNthControlPointPositionWorld(n)),
+        )
+        for n in range(count)
+    ]
+
+
+def _table_content(node) -> list:
+    return [
+        [node.GetCellText(row, column) for column in range(node.GetNumberOfColumns())]
+        for row in range(node.GetNumberOfRows())
+    ]
+
+
+def array_of(image) -> np.ndarray:
+    """Voxels of a vtkImageData as (K, J, I), without a copy."""
+    i, j, k = image.GetDimensions()
+    return vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(k, j, i)
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The smallest box (K, J, I) that holds every voxel which is not 0; None where all are 0."""
+    sides = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if not len(sides[0]):
+        return None
+    return tuple(slice(int(side[0]), int(side[-1]) + 1) for side in sides)

@@ -1,0 +1,333 @@
+"""Between MRML nodes and what the engine knows: volumes, masks, landmarks, measurements, reports and cases.
+
+Everything takes the scene as an argument. Results are written in world coordinates (RAS millimetres), without a parent
+transform, whatever transform the volume hangs under. `ownership` says which nodes are written anew and which are kept.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from ct3d.case import REPORT_REGIONS, Attribute, Case, Landmark, Region
+from ct3d.errors import DiskFull, InvalidRequest
+from ct3d.imaging.volume import Volume
+
+from CT3DAssistantLib.ownership import (
+    CASE,
+    MODULE,
+    VOLUME,
+    array_of,
+    bounding_box,
+    claim,
+    make_parameter_node,
+    node_of,
+    parameter_node,
+    parameter_nodes,
+    stamp,
+)
+from CT3DAssistantLib.terminology import segment_term
+
+NOTES = f"{MODULE}.notes"  # attribute of a volume node: what reading its files had to mend, a JSON list
+SECTIONS = REPORT_REGIONS | {"impression": "Impression"}
+ATTRIBUTE_COLUMNS = ("id", "region", "measurement", "value", "unit", "words")
+
+Scene = slicer.vtkMRMLScene
+VolumeNode = slicer.vtkMRMLScalarVolumeNode
+
+
+def volume_from_node(node: VolumeNode) -> Volume:
+    """The voxels of a volume node, not copied, on their grid in world RAS, linear parent transforms included.
+
+    Raises:
+        InvalidRequest: the node is empty, has several components, or hangs under a non-linear transform.
+    """
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        raise InvalidRequest(f"The volume {node.GetName()!r} holds no image. Load or choose another volume.")
+    if image.GetNumberOfScalarComponents() != 1:
+        raise InvalidRequest(f"The volume {node.GetName()!r} is a colour image. Choose a CT volume.")
+    return Volume(array_of(image), _ijk_to_world(node))
+
+
+def _ijk_to_world(node: VolumeNode) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    parent = node.GetParentTransformNode()
+    if parent is not None:
+        if not parent.IsTransformToWorldLinear():
+            raise InvalidRequest(
+                f"The volume {node.GetName()!r} is under a non-linear transform. Harden the transform (Transforms module) "
+                "or take the volume out of it, then start again."
+            )
+        to_world = vtk.vtkMatrix4x4()
+        parent.GetMatrixTransformToWorld(to_world)
+        vtk.vtkMatrix4x4.Multiply4x4(to_world, matrix, matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def add_volume(scene: Scene, volume: Volume, *, name: str = "CT", notes: tuple[str, ...] = ()) -> VolumeNode:
+    """A volume node with a copy of the voxels, shown in a soft-tissue window.
+
+    Args:
+        notes: what reading the files had to mend; they reach the case.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volume.ijk_to_ras))
+    slicer.util.updateVolumeFromArray(node, volume.array)
+    node.SetAttribute(NOTES, json.dumps(notes))
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetAutoWindowLevel(False)
+    node.GetDisplayNode().SetWindowLevel(400, 40)
+    return node
+
+
+def notes_of(node: VolumeNode) -> tuple[str, ...]:
+    """What reading the files of a volume had to mend."""
+    return tuple(json.loads(node.GetAttribute(NOTES) or "[]"))
+
+
+def add_segmentation(
+    scene: Scene, volume_node: VolumeNode, layers: Mapping[str, np.ndarray], regions: tuple[Region, ...]
+) -> slicer.vtkMRMLSegmentationNode:
+    """One coded, coloured segment per region that has voxels; its ID is the region's id.
+
+    Args:
+        layers: (K, J, I) uint8 by layer name, on the volume's grid. Segments of one layer share its label map.
+    """
+    name, kind = "regions", "vtkMRMLSegmentationNode"
+    node = claim(scene, volume_node, role="segmentation", kind=kind, name=name)
+    node.GetSegmentation().RemoveAllSegments()
+    node.CreateDefaultDisplayNodes()
+    write_segments(node, layers, regions, _ijk_to_world(volume_node))
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    stamp(node)
+    return node
+
+
+def write_segments(
+    node: slicer.vtkMRMLSegmentationNode,
+    layers: Mapping[str, np.ndarray],
+    regions: tuple[Region, ...],
+    ijk_to_ras: np.ndarray,
+) -> None:
+    """Add the segments of all regions that have voxels to a segmentation node; report regions and body start hidden."""
+    segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
+    images = {name: _image(layer, ijk_to_ras) for name, layer in layers.items()}
+    present = {name: set(np.unique(array_of(image)).tolist()) for name, image in images.items() if image}
+    for region in regions:
+        if region.label not in present.get(region.layer, ()):
+            continue
+        term = segment_term(region)
+        segment = slicer.vtkSegment()
+        segment.SetName(region.title)
+        segment.SetColor(*(value / 255 for value in term.color))
+        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), term.serialized)
+        segment.SetTag(f"{MODULE}.layer", region.layer)
+        segment.SetLabelValue(region.label)
+        segment.AddRepresentation(_labelmap(), images[region.layer])
+        segmentation.AddSegment(segment, region.id)
+        if display:
+            display.SetSegmentVisibility(region.id, region.kind != "report_region" and region.id != "body")
+            display.SetSegmentOpacity3D(region.id, term.opacity)
+
+
+def _labelmap() -> str:
+    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+
+def _image(layer: np.ndarray, ijk_to_ras: np.ndarray) -> "slicer.vtkOrientedImageData | None":
+    """A layer as vtkOrientedImageData, cut to the box that holds its labels; None where it is empty."""
+    box = bounding_box(layer)
+    if box is None:
+        return None
+    image = slicer.vtkOrientedImageData()
+    k, j, i = box
+    image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
+    values = np.ascontiguousarray(layer[box], np.uint8)
+    image.GetPointData().SetScalars(
+        numpy_support.numpy_to_vtk(values.ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR)
+    )
+    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras))
+    return image
+
+
+def layers_from_segmentation(
+    node: slicer.vtkMRMLSegmentationNode, volume: Volume, regions: tuple[Region, ...]
+) -> dict[str, np.ndarray]:
+    """The layers of a case, (K, J, I) uint8 by name on the volume's grid, from its segments (edited ones included)."""
+    segmentation = node.GetSegmentation()
+    layers: dict[str, np.ndarray] = {}
+    for region in regions:
+        layer = layers.setdefault(region.layer, np.zeros(volume.array.shape, np.uint8))
+        segment = segmentation.GetSegment(region.id)
+        if segment is not None:
+            image = segment.GetRepresentation(_labelmap())
+            target, source = _overlap(image, volume)
+            layer[target][array_of(image)[source] == segment.GetLabelValue()] = region.label
+    return layers
+
+
+def _overlap(image, volume: Volume) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a label map lies in the volume's array, and which part of it does."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    shift = np.linalg.inv(volume.ijk_to_ras) @ slicer.util.arrayFromVTKMatrix(matrix)
+    offset = np.round(shift[:3, 3])
+    if not np.allclose(shift[:3, :3], np.eye(3), atol=1e-3) or not np.allclose(
+        shift[:3, 3], offset, atol=0.1
+    ):
+        raise InvalidRequest(
+            "The segmentation lies on another grid than the volume. Choose the volume it was made from."
+        )
+    first = (np.array(image.GetExtent()[0::2]) + offset).astype(int)[::-1]
+    last = (np.array(image.GetExtent()[1::2]) + offset).astype(int)[::-1]
+    low, high = np.maximum(first, 0), np.minimum(last + 1, volume.array.shape)
+    target = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    source = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
+    return target, source
+
+
+def layers_of(scene: Scene, volume_node: VolumeNode) -> dict[str, np.ndarray]:
+    """The mask layers of a volume's case as the scene shows them now; empty where there is no segmentation."""
+    node, case = node_of(scene, volume_node, "segmentation"), case_of(scene, volume_node)
+    if node is None or case is None:
+        return {}
+    return layers_from_segmentation(node, volume_from_node(volume_node), case.regions)
+
+
+def add_landmarks(
+    scene: Scene, volume_node: VolumeNode, landmarks: tuple[Landmark, ...]
+) -> slicer.vtkMRMLMarkupsFiducialNode:
+    """One control point per landmark, in the card's order; a missing one keeps its place with the status "missing"."""
+    kind = "vtkMRMLMarkupsFiducialNode"
+    node = claim(scene, volume_node, role="landmarks", kind=kind, name="landmarks")
+    write_points(node, landmarks)
+    stamp(node)
+    return node
+
+
+def write_points(node: slicer.vtkMRMLMarkupsFiducialNode, landmarks: tuple[Landmark, ...]) -> None:
+    """Replace a node's control points by the landmarks: label, description, position and status."""
+    node.RemoveAllControlPoints()
+    node.SetControlPointLabelFormat("%d")
+    node.CreateDefaultDisplayNodes()
+    for landmark in landmarks:
+        n = node.AddControlPointWorld(
+            vtk.vtkVector3d(*(landmark.position_ras or (0.0, 0.0, 0.0))), landmark.title
+        )
+        node.SetNthControlPointDescription(n, description_of(landmark))
+        if landmark.position_ras is None:
+            node.SetNthControlPointPositionMissing(n)
+
+
+def description_of(landmark: Landmark) -> str:
+    """Definition, presence, confidence and note of a landmark, in one line."""
+    state = {"present": "", "missing": "not found", "outside": "outside the field of view"}[landmark.presence]
+    parts = (landmark.definition, state, f"confidence {landmark.confidence:.2f}", landmark.note)
+    return "; ".join(part.rstrip(".") for part in parts if part)
+
+
+def add_attributes(
+    scene: Scene, volume_node: VolumeNode, attributes: tuple[Attribute, ...]
+) -> slicer.vtkMRMLTableNode:
+    """One row per measurement: id, region, measurement, value, unit, words."""
+    kind = "vtkMRMLTableNode"
+    node = claim(scene, volume_node, role="attributes", kind=kind, name="measurements")
+    table = vtk.vtkTable()
+    columns = zip(ATTRIBUTE_COLUMNS, zip(*map(attribute_row, attributes)), strict=True) if attributes else ()
+    for name, values in columns:
+        column = vtk.vtkStringArray()
+        column.SetName(name)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+    node.SetAndObserveTable(table)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    stamp(node)
+    return node
+
+
+def attribute_row(attribute: Attribute) -> tuple[str, ...]:
+    """One measurement as the texts of ATTRIBUTE_COLUMNS; the number with all its digits."""
+    number = "" if attribute.value is None else repr(attribute.value)
+    return attribute.id, attribute.region, attribute.title, number, attribute.unit, attribute.words
+
+
+def add_report(scene: Scene, volume_node: VolumeNode, case: Case) -> slicer.vtkMRMLTextNode:
+    """The draft report as plain text, by section, under the research notice."""
+    node = claim(scene, volume_node, role="report", kind="vtkMRMLTextNode", name="report")
+    node.SetForceCreateStorageNode(node.CreateStorageNodeAlways)  # else it has no file of its own
+    node.SetText(report_text(case))
+    stamp(node)
+    return node
+
+
+def report_text(case: Case) -> str:
+    """Title and sentences of each section that has any, and the notice on top."""
+    parts = [case.notice]
+    for section, title in SECTIONS.items():
+        sentences = [sentence.text for sentence in case.sentences if sentence.section == section]
+        if sentences:
+            parts.append("\n".join([title.upper(), *sentences]))
+    return "\n\n".join(parts) + "\n"
+
+
+def save_case(scene: Scene, volume_node: VolumeNode, case: Case) -> None:
+    """Keep the case in the scene, with its volume."""
+    make_parameter_node(scene, volume_node).SetParameter(CASE, case.to_json())
+
+
+def case_of(scene: Scene, volume_node: VolumeNode) -> Case | None:
+    """The case of a volume as it was kept last; None where the volume has none."""
+    parameters = parameter_node(scene, volume_node)
+    text = parameters.GetParameter(CASE) if parameters else ""
+    return Case.from_json(text) if text else None
+
+
+def analysed_volumes(scene: Scene) -> tuple[VolumeNode, ...]:
+    """Every volume of the scene that has a case."""
+    return tuple(node for node in (each.GetNodeReference(VOLUME) for each in parameter_nodes(scene)) if node)
+
+
+def save_mrb(scene: Scene, path: Path) -> None:
+    """Write the whole scene as one .mrb file.
+
+    Raises:
+        DiskFull: if the file can't be written.
+    """
+    path = Path(path).resolve()
+    for node in _storable(scene):
+        _store_fast(node)
+    if not path.parent.is_dir() or not scene.WriteToMRB(str(path)) or not path.is_file():
+        raise DiskFull(f"{path} can't be written. Choose another folder or free space there.")
+
+
+def load_mrb(scene: Scene, path: Path, *, clear: bool = True) -> tuple[VolumeNode, ...]:
+    """Read an .mrb file; gives the volumes that have a case.
+
+    Raises:
+        InvalidRequest: if the file is no scene bundle.
+    """
+    if not Path(path).is_file() or not scene.ReadFromMRB(str(Path(path).resolve()), clear):
+        raise InvalidRequest(f"{path} can't be read as a scene. Choose an .mrb file.")
+    return analysed_volumes(scene)
+
+
+def _storable(scene: Scene) -> list:
+    nodes = scene.GetNodesByClass("vtkMRMLStorableNode")
+    every = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    return [node for node in every if node.GetSaveWithScene() and node.IsA("vtkMRMLDisplayableNode")]
+
+
+def _store_fast(node) -> None:
+    """Voxels are packed with the fastest setting: a tenth of the time for a tenth more bytes."""
+    if node.GetStorageNode() is None:
+        node.AddDefaultStorageNode()
+    storage = node.GetStorageNode()
+    if storage is not None and storage.IsA("vtkMRMLStorageNode"):
+        storage.SetCompressionParameter("gzip_fastest")
