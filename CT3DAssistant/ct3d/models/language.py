@@ -3,8 +3,9 @@
 `LlamaCppModel` runs the GGUF file in llama.cpp (xllamacpp): text only, fastest, obeys a GBNF grammar.
 `TransformersModel` runs the same weights in torch: takes visual tokens, has no grammar.
 
-Pieces go to a function, not out of a generator: llama.cpp calls back while it decodes, and turning that inside out
-would take a thread. The function is also how a person stops the model: what it raises ends the decoding.
+Pieces go to a function, not out of a generator: llama.cpp calls back while it decodes, and turning that
+inside out would take a thread. The function is also how a person stops the model: what it raises ends the
+decoding.
 """
 
 import json
@@ -57,8 +58,8 @@ class LanguageModel(Protocol):
 class LlamaCppModel:
     """GGUF weights in llama.cpp.
 
-    The library's own local server is never asked through a socket: calls are in process, and the port it opens on
-    the loopback refuses everybody (a key that is thrown away), so no other user of the machine reads a prompt.
+    The library's own local server is never asked through a socket: calls are in process, and the port it
+    opens on the loopback refuses everybody (a key that is thrown away), so nobody else reads a prompt.
 
     Raises:
         ValueError: the grammar can't be parsed, or the prompt is longer than the context.
@@ -97,13 +98,9 @@ class LlamaCppModel:
         grammar: str = "",
     ) -> str:
         """See LanguageModel; a grammar is GBNF text with the rule `root`."""
-        request = {
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": ENOUGH,
-        }
-        request |= {"seed": seed, "stream": True, "return_progress": True, "cache_prompt": True}
+        request = {"messages": messages, "max_tokens": max_tokens, "cache_prompt": True}
+        request |= {"temperature": temperature, "top_p": ENOUGH, "seed": seed}
+        request |= {"stream": True, "return_progress": True}
         if grammar:
             request["grammar"] = grammar
         reply = _Reply(on_piece)
@@ -119,7 +116,7 @@ class LlamaCppModel:
 
 
 class _Reply:
-    """What llama.cpp calls back with; it swallows what we raise, so the problem is kept and raised afterwards."""
+    """What llama.cpp calls back with. It swallows what we raise, so write raises it afterwards."""
 
     def __init__(self, on_piece: OnPiece):
         self.on_piece = on_piece
@@ -210,12 +207,10 @@ class TransformersModel:
     def _read(self, messages, on_piece):
         """Logits (vocabulary,) after the chat, whose common prefix with the last one stays in the cache."""
         ids = self.tokenizer(self._chat(messages), add_special_tokens=False).input_ids
-        pairs = zip(ids[:-1], self.read)  # the last token is always read, for its logits
-        same = next(
-            (n for n, (new, old) in enumerate(pairs) if new != old), min(len(ids) - 1, len(self.read))
-        )
-        self.cache.crop(same)
-        self.read = self.read[:same]
+        same = len(os.path.commonprefix([ids[:-1], self.read]))  # the last one is read for its logits
+        if same < len(self.read):
+            self.cache.crop(same - len(self.read))
+            self.read = self.read[:same]
         for start in range(same, len(ids), self.batch):
             on_piece("")
             logits = self._forward(ids[start : start + self.batch])
@@ -231,15 +226,13 @@ class TransformersModel:
         start, end = (embed(self.torch.tensor([each], device=self.device)) for each in ids)
         embeds = self.torch.cat([start, visual[None].to(start), end], dim=1)  # (1, T, dim)
         self.cache, self.read = self.new_cache(), []
-        output = self.model(
-            inputs_embeds=embeds, past_key_values=self.cache, use_cache=True, logits_to_keep=1
-        )
+        output = self.model(inputs_embeds=embeds, past_key_values=self.cache, logits_to_keep=1)
         self.read = [-1] * embeds.shape[1]  # no token id: never taken for a common prefix
         return output.logits[0, -1].float()
 
     def _forward(self, ids):
         tokens = self.torch.tensor([ids], device=self.device)
-        output = self.model(tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        output = self.model(tokens, past_key_values=self.cache, logits_to_keep=1)
         self.read += ids
         return output.logits[0, -1].float()
 
