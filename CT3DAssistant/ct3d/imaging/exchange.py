@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -39,12 +38,14 @@ def store_array(array: np.ndarray, folder: Path) -> ArrayRef:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             part = file.name
             np.lib.format.write_array(file, array, allow_pickle=False)
-        os.replace(part, path)
+        Path(part).replace(path)
     except OSError as error:
         if part:
             Path(part).unlink(missing_ok=True)
         if error.errno in FULL:
-            raise DiskFull(f"The folder {folder} can't take {array.nbytes >> 20} MB more. Free space there.") from error
+            raise DiskFull(
+                f"The folder {folder} can't take {array.nbytes >> 20} MB more. Free space there."
+            ) from error
         raise
     return ref
 
@@ -59,7 +60,9 @@ def open_array(ref: ArrayRef, folder: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InvalidRequest(f"The array {ref.sha256[:12]} can't be read ({error}). Send the volume again.") from error
+        raise InvalidRequest(
+            f"The array {ref.sha256[:12]} can't be read ({error}). Send the volume again."
+        ) from error
     if array.shape != ref.shape or array.dtype.str != ref.dtype:
         raise InvalidRequest(f"The array {ref.sha256[:12]} has another shape or type. Send the volume again.")
     return array

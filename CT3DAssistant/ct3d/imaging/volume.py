@@ -1,6 +1,7 @@
 """A scalar volume on its grid, and the way between voxel indices and RAS millimetres."""
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -41,9 +42,14 @@ class Volume:
     @property
     def orientation(self) -> str:
         """Anatomical direction toward which I, J and K grow, e.g. "LPS"; the nearest axis where oblique."""
-        directions = self.ijk_to_ras[:3, :3] / np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
-        nearest = np.abs(directions).argmax(axis=0)
-        return "".join(AXIS_LETTERS[axis][int(directions[axis, n] > 0)] for n, axis in enumerate(nearest))
+        axes = nearest_axes(self.ijk_to_ras)
+        return "".join(AXIS_LETTERS[axis][int(self.ijk_to_ras[axis, n] > 0)] for n, axis in enumerate(axes))
+
+
+def nearest_axes(ijk_to_ras: np.ndarray) -> tuple[int, int, int]:
+    """For I, J and K the RAS axis (0, 1, 2) that each runs along most; never the same axis twice."""
+    cosines = np.abs(ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0))
+    return max(permutations(range(3)), key=lambda axes: sum(cosines[axis, n] for n, axis in enumerate(axes)))
 
 
 def ijk_from_ras(points_ras: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
