@@ -1,0 +1,172 @@
+"""Body and lungs on a canonical RAS grid: thresholds, connected parts, and what a lung must look like."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ct3d.pipeline.anatomy_masks import (
+    box_around,
+    closed,
+    distance_mm,
+    filled_in_slices,
+    grown,
+    largest_part,
+    opened,
+    parts_above,
+)
+from ct3d.pipeline.job import Job
+
+SOFT_HU = -300
+AIR_HU = -400
+GAS_HU = -965  # free gas lies below, lung parenchyma above, emphysema mostly too
+SMALLEST_LUNG_ML = 40.0  # less is no lung worth a name, even where the field of view cuts it
+HULL_MM = 10.0  # vessels and nodules up to twice this are taken into the lung
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A canonical RAS volume as the rules see it.
+
+    Attributes:
+        hu: (K, J, I) int16; K grows to the head, J to the front, I to the right.
+        spacing: of K, J, I in mm.
+        ijk_to_ras: 4x4, diagonal.
+    """
+
+    hu: np.ndarray
+    spacing: tuple[float, float, float]
+    ijk_to_ras: np.ndarray
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in mL."""
+        return float(np.prod(self.spacing)) / 1000.0
+
+    @property
+    def x_mm(self) -> np.ndarray:
+        """R coordinate of each column (I,)."""
+        return self.ijk_to_ras[0, 0] * np.arange(self.hu.shape[2]) + self.ijk_to_ras[0, 3]
+
+    @property
+    def z_mm(self) -> np.ndarray:
+        """S coordinate of each slice (K,)."""
+        return self.ijk_to_ras[2, 2] * np.arange(self.hu.shape[0]) + self.ijk_to_ras[2, 3]
+
+
+def find_body(grid: Grid, job: Job) -> np.ndarray:
+    """The patient with everything inside, without table and loose clothing; empty where there is none."""
+    soft = grid.hu > SOFT_HU
+    core = largest_part(opened(soft, 2.5 * max(grid.spacing[1:]), grid.spacing))
+    job.check()
+    skin = grown(core, 3 * max(grid.spacing), grid.spacing) & soft | core
+    job.check()
+    without_gaps = closed(skin, 3 * max(grid.spacing), grid.spacing)
+    job.check()
+    return filled_in_slices(_closed_along_the_edge(without_gaps))
+
+
+def _closed_along_the_edge(body):
+    """A body that the image cuts off is closed along the image's edge, so that an open lung counts as inside."""
+    body = body.copy()
+    for side in (body[:, 0], body[:, -1], body[:, :, 0], body[:, :, -1]):
+        after = np.maximum.accumulate(side, axis=1)
+        before = np.maximum.accumulate(side[:, ::-1], axis=1)[:, ::-1]
+        side |= after & before
+    return body
+
+
+def find_lungs(grid: Grid, body: np.ndarray, airways: np.ndarray, bone: np.ndarray, job: Job) -> np.ndarray:
+    """Air-filled lung tissue of both sides, without vessels and without gas elsewhere in the body.
+
+    A part counts when it is large enough, holds tissue (gas alone doesn't), and lies along ribs.
+    """
+    air = body & (grid.hu < AIR_HU) & ~grown(airways, grid.spacing[1], grid.spacing)
+    job.check()
+    inner = ndimage.binary_opening(air)  # parts joined by a voxel come apart
+    labels, count = ndimage.label(inner)
+    job.check()
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
+    near_bone = grown(bone, 12.0, grid.spacing)
+    lungs = np.zeros_like(air)
+    for n, box in enumerate(ndimage.find_objects(labels), 1):
+        if sizes[n] < SMALLEST_LUNG_ML / 4:
+            continue
+        job.check()
+        part = labels[box] == n
+        if _is_lung(grid.hu[box], part, near_bone[box]):
+            lungs[box] |= part
+    return grown(lungs, 1.5 * grid.spacing[1], grid.spacing) & air
+
+
+def _is_lung(hu, part, near_bone):
+    core = ndimage.binary_erosion(part, border_value=1)
+    values = hu[core]
+    if values.size < 0.2 * np.count_nonzero(part):
+        return False
+    shell = part & ~core
+    is_gas = np.mean(values < GAS_HU) > 0.6
+    return not is_gas and np.median(values) < -500 and near_bone[shell].mean() > 0.2
+
+
+def split_sides(grid: Grid, lungs: np.ndarray, midline_mm: float, job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """Right and left part of lung tissue, told apart by R coordinates; lungs that touch are cut where they are thin.
+
+    Args:
+        lungs: tissue of both sides.
+        midline_mm: R coordinate of the spine.
+    """
+    box = box_around(lungs)
+    inside = lungs[box]
+    empty = np.zeros_like(lungs)
+    if not inside.any():
+        return empty, empty.copy()
+    depth = -distance_mm(inside, grid.spacing)
+    job.check()
+    middle = np.interp(midline_mm, grid.x_mm, np.arange(grid.hu.shape[2])) - box[2].start
+    markers = _side_markers(inside, depth, middle)
+    job.check()
+    image = sitk.GetImageFromArray(-depth)
+    marked = sitk.GetImageFromArray(markers)
+    basins = sitk.GetArrayFromImage(
+        sitk.MorphologicalWatershedFromMarkers(image, marked, markWatershedLine=False)
+    )
+    job.check()
+    right, left = empty, empty.copy()
+    right[box] = inside & (basins == 1)
+    left[box] = inside & (basins == 2)
+    return right, left
+
+
+def _side_markers(inside, depth, middle):
+    """Labels 1 (right) and 2 (left): parts of the tissue that stay apart once it is thinned enough."""
+    for least_mm in (0.0, 3.0, 5.0, 8.0, 12.0, 16.0):
+        labels, count = ndimage.label(inside & (depth > least_mm))
+        if not count:
+            break
+        index = np.arange(1, count + 1)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)
+        columns = np.array([slices[2] for slices in ndimage.find_objects(labels)])
+        centre = np.array([c[2] for c in ndimage.center_of_mass(inside, labels, index)])
+        crosses = [s.start < middle - 12 and s.stop > middle + 12 for s in columns]
+        big = sizes[1:] > 0.02 * sizes[1:].sum()
+        if not (np.array(crosses) & big).any():
+            side = np.zeros(count + 1, np.uint8)
+            side[1:] = np.where(centre > middle, 1, 2)
+            return side[labels]
+    markers = np.where(np.arange(inside.shape[2]) > middle, 1, 2).astype(np.uint8)
+    return np.where(inside, markers[None, None], 0).astype(np.uint8)
+
+
+def lung_hull(grid: Grid, tissue: np.ndarray, taken: np.ndarray, job: Job) -> np.ndarray:
+    """A lung with its vessels and dense spots: gaps closed, holes within slices filled, minus what is taken."""
+    box = box_around(tissue, margin_mm=HULL_MM + 4, spacing_kji_mm=grid.spacing)
+    if not tissue[box].size:
+        return tissue.copy()
+    solid = closed(tissue[box], HULL_MM, grid.spacing)
+    job.check()
+    solid = filled_in_slices(solid) & ~taken[box]
+    result = np.zeros_like(tissue)
+    result[box] = parts_above(solid, 5.0 / grid.voxel_ml)
+    return result
