@@ -184,8 +184,8 @@ def _described(slices):
         gap = float(np.median(np.diff(depths)))
         spacing = (gap, *(float(each) for each in placed[0].spacing_ij_mm[::-1]))
         text += f", {gap:.3g} mm apart"
-    if kernel := str(header.get("ConvolutionKernel", "")):
-        text += f", kernel {kernel}"
+    if kernel := header.get("ConvolutionKernel"):
+        text += f", kernel {kernel if isinstance(kernel, str) else kernel[0]}"
     return Series(slices[0].series_uid, text, len(slices), modality, spacing)
 
 
@@ -272,7 +272,7 @@ def _stackable(slices):
     slices, more = _without_duplicates(alike)
     if len(slices) < FEWEST_SLICES:
         raise InvalidRequest(
-            f"{len(slices)} slice{'s' * (len(slices) > 1)} of CT make no volume: at least {FEWEST_SLICES} are "
+            f"{len(slices)} CT slice{'s' * (len(slices) > 1)} make no volume: at least {FEWEST_SLICES} are "
             "needed. Choose the folder of the whole series."
         )
     if any(str(one.header.get("LossyImageCompression", "")) == "01" for one in slices):
@@ -323,7 +323,7 @@ def _pixels(one):
         image = reader.Execute()
     except RuntimeError as error:
         raise InvalidRequest(
-            f"A slice can't be decoded: it is cut short, or its form ({_syntax(one)}) isn't read here. {CUT_SHORT}"
+            f"A slice can't be decoded: it is cut short, or {_syntax(one)} isn't read here. {CUT_SHORT}"
         ) from error
     array = sitk.GetArrayFromImage(image)
     if (
