@@ -1,7 +1,8 @@
-"""Frozen dataclasses to plain JSON values and strictly back: no unknown key, no missing key, no wrong type, no NaN."""
+"""Frozen dataclasses to JSON values and strictly back: no unknown or missing key, no wrong type, no NaN."""
 
 import dataclasses
 import math
+import sys
 import types
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -45,6 +46,11 @@ def decode(kind: type[T], value: Any, where: str = "message") -> T:
     """
     if kind is Any:
         return value
+    result: T = _decode(kind, value, where)
+    return result
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, where)
     origin = get_origin(kind)
@@ -60,8 +66,7 @@ def decode(kind: type[T], value: Any, where: str = "message") -> T:
         _expect(isinstance(value, dict), value, where, "an object")
         return {key: decode(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return float(_expect(is_number, value, where, "a finite number"))
+        return float(_expect(_is_finite(value), value, where, "a finite number"))
     right = type(value) is kind
     return _expect(right, value, where, f"a {kind.__name__}")
 
@@ -79,6 +84,12 @@ def _decode_dataclass(kind, value, where):
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InvalidRequest(f"{where} lacks the key {name!r}. Add it.")
     return kind(**given)
+
+
+def _is_finite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max  # a JSON integer may be larger than any float
 
 
 @cache

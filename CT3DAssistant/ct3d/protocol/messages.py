@@ -5,8 +5,8 @@
     worker → host   response      result, or error {code, message} with a code of ct3d.errors
                     notification  progress {job, stage, fraction, eta_s}, text {job, piece}, alive {job}
 
-A job is named by the id of its request. Arrays travel beside the wire, see protocol/tasks.py. While a job runs, the worker
-says `alive` every HEARTBEAT_S, so that silence means a hang and not work.
+A job is named by the id of its request. Arrays travel beside the wire, see protocol/tasks.py. The worker says
+`alive` as a job begins and every HEARTBEAT_S while it runs, so that silence means a hang and not work.
 """
 
 import json
@@ -143,6 +143,18 @@ class Cancel:
     """The person stopped this job."""
 
     job: int
+
+
+def decode_note(notification: Notification) -> Progress | Text | Alive:
+    """What a worker notifies the host of.
+
+    Raises:
+        InvalidRequest: for a method or parameters that no worker of this protocol sends.
+    """
+    kinds: dict[str, type[Progress | Text | Alive]] = {"progress": Progress, "text": Text, "alive": Alive}
+    if notification.method not in kinds:
+        raise InvalidRequest(f"There is no notification {notification.method!r}. Check the sender's version.")
+    return decode(kinds[notification.method], notification.params, notification.method)
 
 
 def encode_line(message: Message) -> bytes:

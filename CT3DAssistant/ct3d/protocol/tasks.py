@@ -22,7 +22,7 @@ from ct3d.case import (
 
 @dataclass(frozen=True)
 class ArrayRef:
-    """An uncompressed .npy file in the exchange folder: "<sha256>.npy", the hash of dtype, shape and values."""
+    """An uncompressed .npy file in the exchange folder: <sha256>.npy, the hash of dtype, shape and values."""
 
     sha256: str
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class VolumeRef:
 
 @dataclass(frozen=True)
 class MaskLayer:
-    """One label map (K, J, I) uint8 on the grid of the volume; labels of one layer don't overlap, layers may."""
+    """One label map (K, J, I) uint8 on the volume's grid; layers may overlap, labels of one layer don't."""
 
     name: str
     array: ArrayRef
@@ -191,7 +191,7 @@ class EstimateResult:
 
 @dataclass(frozen=True)
 class Task:
-    """How a task is asked, what comes back, and the function that does it (imported by name in the worker)."""
+    """How a task is asked, what comes back, and the function that does it (imported by name)."""
 
     params: type
     result: type
