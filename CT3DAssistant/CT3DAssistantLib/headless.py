@@ -1,7 +1,7 @@
 """A scene and its module logics on the slicer-core wheel: no Qt, no application, no display.
 
-Sessions are independent: nothing of the `slicer` package is patched, so several live in one process. Code of this
-project gets the scene as an argument and runs unchanged inside Slicer.
+Sessions are independent: nothing of the `slicer` package is patched, so several live in one process. Code of
+this project gets the scene as an argument and runs unchanged inside Slicer.
 """
 
 import tempfile
@@ -36,7 +36,7 @@ class Session:
 
 
 def boot() -> Session:
-    """A new, empty session: default colours, slice orientations and a crosshair are there, as in the application."""
+    """A new, empty session with the default colours, slice orientations and crosshair of the application."""
     scene = slicer.vtkMRMLScene()
     application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)

@@ -1,9 +1,10 @@
 """Which nodes of a scene belong to which case, and what a person has changed in them.
 
-One parameter node per analysed volume holds the case as JSON and refers to the volume and to every node made from the
-case. A node made here carries a fingerprint of its content. When a task runs again, an untouched node is written anew in
-place (its ID, display and links stay); a node that a person edited is never overwritten: it is renamed "… (edited)",
-released from the case and kept in the case's folder, and a new node takes its role.
+One parameter node per analysed volume holds the case as JSON and refers to the volume and to every node made
+from the case. A node made here carries a fingerprint of its content. When a task runs again, an untouched
+node is written anew in place (its ID, display and links stay); a node that a person edited is never
+overwritten: it is renamed "… (edited)", released from the case and kept in the case's folder, and a new node
+    takes its role.
 """
 
 import hashlib
@@ -125,7 +126,7 @@ def _item(hierarchy, node) -> int:
 
 
 def _segmentation_content(node) -> tuple:
-    """Per layer: checksum of the voxels inside their bounding box and where it lies; per segment: name and label."""
+    """Per segment: id, name and label; per layer: where its voxels lie, and their checksum."""
     segmentation = node.GetSegmentation()
     names = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     segments = [(name, segmentation.GetSegment(name)) for name in names]

@@ -1,7 +1,8 @@
 """Between MRML nodes and what the engine knows: volumes, masks, landmarks, measurements, reports and cases.
 
-Everything takes the scene as an argument. Results are written in world coordinates (RAS millimetres), without a parent
-transform, whatever transform the volume hangs under. `ownership` says which nodes are written anew and which are kept.
+Everything takes the scene as an argument. Results are written in world coordinates (RAS millimetres),
+without a parent transform, whatever transform the volume hangs under. `ownership` says which nodes are
+written anew and which are kept.
 """
 
 import json
@@ -16,7 +17,6 @@ from vtk.util import numpy_support
 from ct3d.case import REPORT_REGIONS, Attribute, Case, Landmark, Region
 from ct3d.errors import DiskFull, InvalidRequest
 from ct3d.imaging.volume import Volume
-
 from CT3DAssistantLib.ownership import (
     CASE,
     MODULE,
@@ -61,8 +61,8 @@ def _ijk_to_world(node: VolumeNode) -> np.ndarray:
     if parent is not None:
         if not parent.IsTransformToWorldLinear():
             raise InvalidRequest(
-                f"The volume {node.GetName()!r} is under a non-linear transform. Harden the transform (Transforms module) "
-                "or take the volume out of it, then start again."
+                f"The volume {node.GetName()!r} is under a non-linear transform. Harden the transform "
+                "(Transforms module) or take the volume out of it, then start again."
             )
         to_world = vtk.vtkMatrix4x4()
         parent.GetMatrixTransformToWorld(to_world)
@@ -97,7 +97,8 @@ def add_segmentation(
     """One coded, coloured segment per region that has voxels; its ID is the region's id.
 
     Args:
-        layers: (K, J, I) uint8 by layer name, on the volume's grid. Segments of one layer share its label map.
+        layers: (K, J, I) uint8 by layer name, on the volume's grid. Segments of one layer share its label
+            map.
     """
     name, kind = "regions", "vtkMRMLSegmentationNode"
     node = claim(scene, volume_node, role="segmentation", kind=kind, name=name)
@@ -115,7 +116,7 @@ def write_segments(
     regions: tuple[Region, ...],
     ijk_to_ras: np.ndarray,
 ) -> None:
-    """Add the segments of all regions that have voxels to a segmentation node; report regions and body start hidden."""
+    """Add the segments of all regions that have voxels; report regions and body start hidden."""
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
     images = {name: _image(layer, ijk_to_ras) for name, layer in layers.items()}
     present = {name: set(np.unique(array_of(image)).tolist()) for name, image in images.items() if image}
@@ -159,7 +160,7 @@ def _image(layer: np.ndarray, ijk_to_ras: np.ndarray) -> "slicer.vtkOrientedImag
 def layers_from_segmentation(
     node: slicer.vtkMRMLSegmentationNode, volume: Volume, regions: tuple[Region, ...]
 ) -> dict[str, np.ndarray]:
-    """The layers of a case, (K, J, I) uint8 by name on the volume's grid, from its segments (edited ones included)."""
+    """The layers of a case, (K, J, I) uint8 by name on the volume's grid, from its segments as they are."""
     segmentation = node.GetSegmentation()
     layers: dict[str, np.ndarray] = {}
     for region in regions:
@@ -193,7 +194,7 @@ def _overlap(image, volume: Volume) -> tuple[tuple[slice, ...], tuple[slice, ...
 
 
 def layers_of(scene: Scene, volume_node: VolumeNode) -> dict[str, np.ndarray]:
-    """The mask layers of a volume's case as the scene shows them now; empty where there is no segmentation."""
+    """The mask layers of a volume's case as the scene shows them now; none without a segmentation."""
     node, case = node_of(scene, volume_node, "segmentation"), case_of(scene, volume_node)
     if node is None or case is None:
         return {}
@@ -203,7 +204,7 @@ def layers_of(scene: Scene, volume_node: VolumeNode) -> dict[str, np.ndarray]:
 def add_landmarks(
     scene: Scene, volume_node: VolumeNode, landmarks: tuple[Landmark, ...]
 ) -> slicer.vtkMRMLMarkupsFiducialNode:
-    """One control point per landmark, in the card's order; a missing one keeps its place with the status "missing"."""
+    """One control point per landmark, in the card's order; a missing one has the status "missing"."""
     kind = "vtkMRMLMarkupsFiducialNode"
     node = claim(scene, volume_node, role="landmarks", kind=kind, name="landmarks")
     write_points(node, landmarks)

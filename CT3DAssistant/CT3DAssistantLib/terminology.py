@@ -1,7 +1,8 @@
-"""Region and landmark ids as coded names and colours: SNOMED CT, and the colours of Slicer's generic anatomy table.
+"""Region and landmark ids as coded names and colours: SNOMED CT, and the colours of Slicer's generic anatomy
+table.
 
-The tables lie in Resources/Terminologies. A numbered id finds the row without its number ("nodule_3" → "nodule"); an id
-that no row names is coded by its kind.
+The tables lie in Resources/Terminologies. A numbered id finds the row without its number ("nodule_3" →
+"nodule"); an id that no row names is coded by its kind.
 """
 
 import csv
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 from ct3d.case import Region
-
 from CT3DAssistantLib.resources import resource_path
 
 SEGMENT_CONTEXT = "Segmentation category and type - DICOM master list"
@@ -59,7 +59,7 @@ class LandmarkTerm:
 
 
 def segment_term(region: Region) -> SegmentTerm:
-    """Codes and colour of a region; a numbered lesion takes the side of its region as modifier of the anatomy."""
+    """Codes and colour of a region; a numbered lesion takes its side as modifier of its anatomy."""
     rows = _rows("regions.csv")
     row = rows.get(region.id) or rows.get(_without_number(region.id)) or rows[region.kind]
     category, kind, modifier, anatomy, side = (

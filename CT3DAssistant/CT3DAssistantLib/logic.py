@@ -1,0 +1,201 @@
+"""What a person can ask for, one method per verb; headless, on any scene and any client.
+
+Each verb returns at once with a job. Its callbacks, and the changes to the scene, happen while the caller
+polls the client, in the caller's thread.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from ct3d.case import Case, Input, Scope
+from ct3d.client.client import Client, Job
+from ct3d.errors import AssistantError, InvalidRequest
+from ct3d.imaging.check import check_ct
+from ct3d.imaging.exchange import open_array, store_array, store_volume
+from ct3d.imaging.volume import Volume
+from ct3d.protocol.messages import Progress
+from ct3d.protocol.tasks import (
+    AnswerParams,
+    EstimateParams,
+    EstimateResult,
+    FindingsParams,
+    LandmarkParams,
+    MaskLayer,
+    MeasureParams,
+    ReportParams,
+    SegmentParams,
+    SegmentResult,
+    Turn,
+    VolumeRef,
+)
+from CT3DAssistantLib.chain import Chain
+from CT3DAssistantLib.place import Place, place
+from CT3DAssistantLib.results import Stage, failed, merge, show
+from CT3DAssistantLib.scene import case_of, layers_of, notes_of, save_case, volume_from_node
+
+VolumeNode = slicer.vtkMRMLScalarVolumeNode
+OnProgress = Callable[[Progress], None]
+OnText = Callable[[str], None]
+
+WHOLE_SCAN = Scope()
+ANALYSIS = ("estimate", "segment", "landmarks", "measure", "findings", "report")
+
+
+class AssistantLogic:
+    """The verbs of the assistant on the volumes of one scene.
+
+    Args:
+        scene: where volumes are and results go.
+        client: runs the tasks; the caller polls it.
+        exchange_dir: folder of the arrays beside the wire, the same as the client's.
+        language_card: id of the card that words reports and answers.
+    """
+
+    def __init__(
+        self,
+        scene: slicer.vtkMRMLScene,
+        client: Client,
+        exchange_dir: Path,
+        *,
+        language_card: str = "smollm2_135m",
+    ):
+        self.scene = scene
+        self.client = client
+        self.exchange_dir = Path(exchange_dir)
+        self.language_card = language_card
+
+    def analyze(
+        self, volume_node: VolumeNode, on_progress: OnProgress | None = None, on_text: OnText | None = None
+    ) -> Chain:
+        """Everything: memory check, regions, landmarks, measurements, findings, report.
+
+        Raises:
+            InvalidRequest: if the volume can't be a CT, see check_ct.
+        """
+        return self._chain(volume_node, ANALYSIS, on_progress, on_text, fresh=True)
+
+    def segment(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
+        """Regions only; a new case that replaces the volume's earlier one."""
+        return self._chain(volume_node, ("estimate", "segment"), on_progress, fresh=True)
+
+    def find_landmarks(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
+        """Landmarks, from the masks as the scene shows them now."""
+        return self._chain(volume_node, ("landmarks",), on_progress)
+
+    def measure(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
+        """Measurements and the findings that follow, from the masks as the scene shows them now."""
+        return self._chain(volume_node, ("measure", "findings"), on_progress)
+
+    def draft_report(
+        self,
+        volume_node: VolumeNode,
+        sections: tuple[str, ...] = (),
+        on_progress: OnProgress | None = None,
+        on_text: OnText | None = None,
+    ) -> Chain:
+        """The report's sections (none named: all), worded anew from the case."""
+        return self._chain(volume_node, ("report",), on_progress, on_text, sections=sections)
+
+    def ask(
+        self,
+        volume_node: VolumeNode,
+        question: str,
+        *,
+        scope: Scope = WHOLE_SCAN,
+        history: tuple[Turn, ...] = (),
+        on_text: OnText | None = None,
+    ) -> Chain:
+        """Answer a question about the case; the answer is the last of the case's answers."""
+        asked = {"question": question, "scope": scope, "history": history}
+        return self._chain(volume_node, ("answer",), None, on_text, **asked)
+
+    def estimate(self, volume_node: VolumeNode, task: str = "segment", card: str = "anatomy_rules") -> Job:
+        """What a task would need on this machine; the job's result is an EstimateResult."""
+        shape = volume_from_node(volume_node).array.shape
+        return self.client.submit("estimate", EstimateParams(task, card, shape))
+
+    def case_of(self, volume_node: VolumeNode) -> Case | None:
+        """The case of a volume, or None."""
+        return case_of(self.scene, volume_node)
+
+    def place(self, volume_node: VolumeNode, evidence: str) -> Place | None:
+        """Where to look for an evidence string; None where there is nothing to see."""
+        case = self.case_of(volume_node)
+        return place(case, layers_of(self.scene, volume_node), evidence) if case else None
+
+    def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
+        work = _Work(self, volume_node, asked, fresh=fresh)
+        return Chain(self.client, work, tasks, on_progress=on_progress, on_text=on_text)
+
+
+class _Work:
+    """One volume on its way through a chain: makes each task's parameters, takes in each result."""
+
+    def __init__(
+        self, logic: AssistantLogic, volume_node: VolumeNode, asked: Mapping[str, Any], *, fresh: bool
+    ):
+        self.logic, self.volume_node, self.asked = logic, volume_node, asked
+        self._masks: tuple[MaskLayer, ...] | None = None  # None: as the scene shows them
+        self._ref: VolumeRef | None = None
+        known = None if fresh else logic.case_of(volume_node)
+        if known is None and not fresh:
+            raise InvalidRequest("There is no analysis of this volume yet. Analyse it first.")
+        self.case = known or self._new_case()
+
+    def _new_case(self) -> Case:
+        volume = self.volume
+        warnings = check_ct(volume)
+        digest = self.ref.array.sha256
+        notes = tuple(dict.fromkeys((*notes_of(self.volume_node), *warnings)))
+        return Case(Input(digest, volume.geometry, self.volume_node.GetName() or "CT", notes))
+
+    @property
+    def volume(self) -> Volume:
+        return volume_from_node(self.volume_node)
+
+    @property
+    def ref(self) -> VolumeRef:
+        """The volume beside the wire; written once per chain, and never twice with the same content."""
+        if self._ref is None:
+            self._ref = store_volume(self.volume, self.logic.exchange_dir)
+        return self._ref
+
+    def params(self, task: str) -> Any:
+        makers = {
+            "estimate": lambda: EstimateParams("segment", "anatomy_rules", self.volume.array.shape),
+            "segment": lambda: SegmentParams(self.ref),
+            "landmarks": lambda: LandmarkParams(self.ref, self._mask_refs(), self.case.regions),
+            "measure": lambda: MeasureParams(
+                self.ref, self._mask_refs(), self.case.regions, self.case.landmarks
+            ),
+            "findings": lambda: FindingsParams(self.case),
+            "report": lambda: ReportParams(self.case, self.logic.language_card, **self.asked),
+            "answer": lambda: AnswerParams(self.case, card=self.logic.language_card, **self.asked),
+        }
+        return makers[task]()
+
+    def _mask_refs(self) -> tuple[MaskLayer, ...]:
+        if self._masks is None:
+            layers, folder = layers_of(self.logic.scene, self.volume_node), self.logic.exchange_dir
+            self._masks = tuple(MaskLayer(name, store_array(layer, folder)) for name, layer in layers.items())
+        return self._masks
+
+    def absorb(self, result: Any) -> None:
+        if isinstance(result, EstimateResult):
+            return
+        if isinstance(result, SegmentResult):
+            self._masks = result.layers
+        self._keep(merge(result, self.case))
+        folder = self.logic.exchange_dir
+        layers = {layer.name: open_array(layer.array, folder) for layer in self._masks or ()}
+        show(result, self.case, Stage(self.logic.scene, self.volume_node, layers))
+
+    def note_failure(self, task: str, error: AssistantError) -> None:
+        self._keep(failed(self.case, task, str(error)))
+
+    def _keep(self, case: Case) -> None:
+        self.case = case
+        save_case(self.logic.scene, self.volume_node, case)

@@ -1,0 +1,286 @@
+"""Slice pictures of a case without any graphics library of the machine: numpy samples, pillow draws.
+
+Radiological convention: the patient's right is on the left of axial and coronal pictures, the front on the
+left of sagittal ones. Planes are those of the patient (RAS), also where the scan itself is oblique.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ct3d.case import RESEARCH_USE, Case, Point, Region
+from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_ijk
+from CT3DAssistantLib.place import Place, place
+from CT3DAssistantLib.terminology import segment_term
+
+# plane → direction toward the right of the picture, toward its foot (RAS), and the letters of its edges
+PLANES = {
+    "axial": ((-1, 0, 0), (0, -1, 0), "RLAP"),
+    "coronal": ((-1, 0, 0), (0, 0, -1), "RLSI"),
+    "sagittal": ((0, -1, 0), (0, 0, -1), "APSI"),
+}
+ACROSS = {"axial": (2, "S"), "coronal": (1, "A"), "sagittal": (0, "R")}  # RAS axis the plane lies across
+
+
+@dataclass(frozen=True)
+class Window:
+    """A grey scale, in HU."""
+
+    name: str
+    width_hu: float
+    level_hu: float
+
+
+LUNG = Window("lung", 1500, -600)
+SOFT = Window("soft tissue", 400, 40)
+BONE = Window("bone", 2000, 450)
+LUNG_REGIONS = ("lungs", "large_airways")
+INK, SHADE, MARK = (235, 238, 242), (0, 0, 0), (255, 214, 64)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a picture shows: a plane through a point.
+
+    Attributes:
+        field_mm: side of the square shown around the point; None: the whole scan.
+        size_px: longer side of the picture.
+    """
+
+    plane: str
+    ras: Point
+    window: Window = SOFT
+    field_mm: float | None = None
+    size_px: int = 640
+
+
+class Slice:
+    """A plane through a volume, sampled on square pixels.
+
+    Attributes:
+        shape: (rows, columns) of the picture.
+        pixel_mm: side of a pixel.
+    """
+
+    def __init__(self, volume: Volume, view: View):
+        self.volume, self.view = volume, view
+        self.right, self.down = (np.array(axis, float) for axis in PLANES[view.plane][:2])
+        self.origin, sides_mm = self._frame()
+        self.pixel_mm = max(sides_mm) / view.size_px
+        columns, rows = (max(1, int(np.ceil(side / self.pixel_mm))) for side in sides_mm)
+        self.shape = (rows, columns)
+
+    def _frame(self) -> tuple[np.ndarray, tuple[float, float]]:
+        """Top left corner in RAS, and width and height in millimetres."""
+        ras = np.array(self.view.ras)
+        if self.view.field_mm:
+            half = self.view.field_mm / 2
+            return ras - half * (self.right + self.down), (self.view.field_mm,) * 2
+        k, j, i = self.volume.array.shape
+        corners = ras_from_ijk(
+            list(product((-0.5, i - 0.5), (-0.5, j - 0.5), (-0.5, k - 0.5))), self.volume.ijk_to_ras
+        )
+        across = np.abs(np.cross(self.right, self.down))
+        low_x, low_y = (corners @ self.right).min(), (corners @ self.down).min()
+        width, height = np.ptp(corners @ self.right), np.ptp(corners @ self.down)
+        return ras * across + low_x * self.right + low_y * self.down, (float(width), float(height))
+
+    def pixel_of(self, ras: Point) -> tuple[float, float]:
+        """Column and row at which a point lies (or onto which it falls along the plane's normal)."""
+        away = np.array(ras) - self.origin
+        return float(away @ self.right) / self.pixel_mm, float(away @ self.down) / self.pixel_mm
+
+    @cached_property
+    def _corners(self) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """Per neighbour of each pixel (eight): flat index and weight; and which pixels lie in the volume."""
+        rows, columns = self.shape
+        down, right = np.meshgrid(np.arange(rows) + 0.5, np.arange(columns) + 0.5, indexing="ij")
+        points = self.origin + self.pixel_mm * (right[..., None] * self.right + down[..., None] * self.down)
+        kji = ijk_from_ras(points.reshape(-1, 3), self.volume.ijk_to_ras)[:, ::-1]
+        size = np.array(self.volume.array.shape)
+        inside = np.all((kji > -0.5 - 1e-6) & (kji < size - 0.5 + 1e-6), axis=1)
+        low = np.floor(kji).astype(int)
+        share = kji - low
+        indices, weights = [], []
+        for step in product((0, 1), repeat=3):
+            near = np.clip(low + step, 0, size - 1)
+            indices.append(np.ravel_multi_index(near.T, self.volume.array.shape))
+            weights.append(np.prod(np.where(step, share, 1 - share), axis=1).astype(np.float32))
+        return indices, weights, inside
+
+    @cached_property
+    def hu(self) -> np.ndarray:
+        """(rows, columns) HU, linearly interpolated; -1024 outside the volume."""
+        indices, weights, inside = self._corners
+        flat = self.volume.array.reshape(-1)
+        total = sum(weight * flat[index] for index, weight in zip(indices, weights, strict=True))
+        return np.where(inside, total, -1024).reshape(self.shape)
+
+    def shares(self, layer: np.ndarray) -> dict[int, np.ndarray]:
+        """Per label that meets this plane: (rows, columns), share of each neighbourhood that carries it."""
+        indices, weights, inside = self._corners
+        flat = layer.reshape(-1)
+        corners = [flat[index] for index in indices]
+        labels = set(np.unique(np.concatenate([np.unique(corner) for corner in corners])).tolist()) - {0}
+        masked = [weight * inside for weight in weights]
+        return {
+            label: sum(w * (c == label) for w, c in zip(masked, corners, strict=True)).reshape(self.shape)
+            for label in labels
+        }
+
+
+def slice_picture(
+    volume: Volume,
+    view: View,
+    *,
+    layers: Mapping[str, np.ndarray] | None = None,
+    regions: tuple[Region, ...] = (),
+    highlight: str = "",
+    mark: bool = True,
+) -> Image.Image:
+    """One annotated picture: grey scale, region outlines, edge letters, scale bar, window and position.
+
+    Args:
+        layers: mask layers, (K, J, I) by name, on the volume's grid.
+        regions: those to outline, later ones on top.
+        highlight: id of the region that is filled too.
+        mark: whether to draw a cross at the view's point.
+    """
+    cut = Slice(volume, view)
+    grey = np.clip((cut.hu - view.window.level_hu) / view.window.width_hu + 0.5, 0, 1) * 255
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    shown = _paint_regions(picture, cut, layers or {}, regions, highlight)
+    image = Image.fromarray(picture.astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    if mark:
+        _draw_mark(draw, cut.pixel_of(view.ras))
+    _draw_letters(draw, image.size, PLANES[view.plane][2])
+    _draw_scale(draw, image.size, cut.pixel_mm)
+    _draw_legend(draw, shown, highlight)
+    axis, letter = ACROSS[view.plane]
+    position = f"{view.plane.capitalize()}  {letter} {view.ras[axis]:.1f} mm"
+    window = f"W {view.window.width_hu:.0f}  L {view.window.level_hu:.0f}  {view.window.name}"
+    _text(draw, (10, image.height - 10), f"{position}\n{window}", anchor="ld", size=13)
+    _text(draw, (image.width - 10, 10), RESEARCH_USE, anchor="ra", size=11, fill=(150, 156, 164))
+    return image
+
+
+def picture_of(
+    case: Case, volume: Volume, layers: Mapping[str, np.ndarray], where: Place, *, size_px: int = 560
+) -> Image.Image:
+    """The axial picture of a place: its region filled, lesions outlined, in the window that suits it."""
+    entry = next((region for region in case.regions if region.id == where.region), None)
+    drawn = tuple(r for r in case.regions if r.kind == "lesion" or r.id == where.region)
+    field_mm = 140.0 if entry is not None and entry.kind == "lesion" else None
+    view = View("axial", where.ras, window_of(entry), field_mm, size_px)
+    return slice_picture(volume, view, layers=layers, regions=drawn, highlight=where.region)
+
+
+def key_pictures(case: Case, volume: Volume, layers: Mapping[str, np.ndarray]) -> dict[str, Image.Image]:
+    """The case at one glance: three planes through its main place, organs and lesions outlined."""
+    where = main_place(case, volume, layers)
+    drawn = tuple(r for r in case.regions if r.kind in ("organ", "lesion") and r.id != "body")
+    entry = next((region for region in case.regions if region.id == where.region), None)
+    view = View("axial", where.ras, window_of(entry))
+    shared = {"layers": layers, "regions": drawn, "mark": bool(where.region)}
+    return {plane: slice_picture(volume, replace(view, plane=plane), **shared) for plane in PLANES}
+
+
+def main_place(case: Case, volume: Volume, layers: Mapping[str, np.ndarray]) -> Place:
+    """Where to look first: the first lesion, else the carina, else the lungs, else the middle of the scan."""
+    lesions = [f"region/{region.id}" for region in case.regions if region.kind == "lesion"]
+    for evidence in (*lesions, "landmark/carina", "region/right_lung", "region/left_lung"):
+        if found := place(case, layers, evidence):
+            return found
+    middle = (np.array(volume.array.shape[::-1]) - 1) / 2
+    ras = ras_from_ijk(middle[None], volume.ijk_to_ras)[0]
+    return Place(tuple(float(x) for x in ras), "middle of the scan")
+
+
+def window_of(region: Region | None) -> Window:
+    """The grey scale in which a region is read."""
+    if region is None:
+        return SOFT
+    if region.id in ("skeleton", "bones"):
+        return BONE
+    is_fluid = region.id.startswith("effusion")
+    return LUNG if region.report_region in LUNG_REGIONS and not is_fluid else SOFT
+
+
+def _paint_regions(picture, cut: Slice, layers, regions, highlight) -> list[Region]:
+    """Outline the regions in place; gives those that meet the plane."""
+    needed = {region.layer for region in regions if region.layer in layers}
+    shares = {name: cut.shares(layers[name]) for name in needed}
+    shown = []
+    for region in regions:
+        share = shares.get(region.layer, {}).get(region.label)
+        if share is None or share.max() < 0.5:
+            continue
+        shown.append(region)
+        color = np.array(segment_term(region).color, float)
+        if region.id == highlight:
+            _blend(picture, color, (0.12 if region.kind == "lesion" else 0.25) * (share > 0.5))
+        _blend(picture, color, _outline(share, 2.2 if region.id == highlight else 1.5))
+    return shown
+
+
+def _outline(share: np.ndarray, width_px: float) -> np.ndarray:
+    """Opacity of an antialiased line along share = 0.5."""
+    slope = np.hypot(*np.gradient(share)) if min(share.shape) > 1 else np.zeros_like(share)
+    distance_px = np.abs(share - 0.5) / np.maximum(slope, 1e-3)
+    return np.clip(width_px / 2 + 0.5 - distance_px, 0, 1)
+
+
+def _blend(picture: np.ndarray, color: np.ndarray, opacity: np.ndarray) -> None:
+    picture += opacity[..., None] * (color - picture)
+
+
+def _draw_mark(draw, pixel) -> None:
+    x, y = pixel
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        draw.line([(x + 16 * dx, y + 16 * dy), (x + 34 * dx, y + 34 * dy)], fill=MARK, width=2)
+
+
+def _draw_letters(draw, size, letters) -> None:
+    width, height = size
+    left, right, top, bottom = letters
+    middle_x, middle_y = width / 2, height / 2
+    places = (left, (10, middle_y), "lm"), (right, (width - 10, middle_y), "rm")
+    for letter, where, anchor in (
+        *places,
+        (top, (middle_x, 10), "ma"),
+        (bottom, (middle_x, height - 10), "md"),
+    ):
+        _text(draw, where, letter, anchor=anchor, size=18)
+
+
+def _draw_scale(draw, size, pixel_mm) -> None:
+    width, height = size
+    length_mm = next(mm for mm in (100, 50, 20, 10, 5, 2, 1) if mm / pixel_mm <= width / 4 or mm == 1)
+    right, foot = width - 12, height - 14
+    left = right - length_mm / pixel_mm
+    for ink, thick in ((SHADE, 5), (INK, 2)):
+        draw.line([(left, foot), (right, foot)], fill=ink, width=thick)
+        for x in (left, right):
+            draw.line([(x, foot - 5), (x, foot + 5)], fill=ink, width=thick)
+    _text(draw, ((left + right) / 2, foot - 8), f"{length_mm} mm", anchor="md", size=12)
+
+
+def _draw_legend(draw, regions, highlight) -> None:
+    for n, region in enumerate(sorted(regions, key=lambda each: each.id != highlight)[:8]):
+        y = 12 + 18 * n
+        draw.rectangle([10, y, 20, y + 10], fill=segment_term(region).color, outline=SHADE)
+        _text(draw, (27, y + 5), region.title, anchor="lm", size=12)
+
+
+def _text(draw, where, text, *, anchor, size, fill=INK) -> None:
+    font = ImageFont.load_default(size)
+    if "\n" in text:
+        for n, line in enumerate(reversed(text.split("\n"))):
+            _text(draw, (where[0], where[1] - n * (size + 4)), line, anchor=anchor, size=size, fill=fill)
+        return
+    draw.text(where, text, font=font, fill=fill, anchor=anchor, stroke_width=2, stroke_fill=SHADE)

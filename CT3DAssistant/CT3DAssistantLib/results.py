@@ -1,0 +1,130 @@
+"""What each task's result adds to the case and to the scene: two functions per result type.
+
+`merge` gives the case with the result in it; `show` writes the nodes that present it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ct3d.case import Case, Flag, Step
+from ct3d.protocol.tasks import (
+    AnswerResult,
+    FindingsResult,
+    LandmarkResult,
+    MeasureResult,
+    ReportResult,
+    SegmentResult,
+)
+from CT3DAssistantLib.scene import SECTIONS, add_attributes, add_landmarks, add_report, add_segmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Where results are shown: a scene, and one volume of it with its mask layers, (K, J, I) by name."""
+
+    scene: slicer.vtkMRMLScene
+    volume_node: slicer.vtkMRMLScalarVolumeNode
+    layers: Mapping[str, np.ndarray]
+
+
+@singledispatch
+def merge(result: Any, _case: Case) -> Case:
+    """The case with this result in it."""
+    raise TypeError(f"{type(result).__name__} has no place in a case")
+
+
+@singledispatch
+def show(result: Any, _case: Case, _stage: Stage) -> None:
+    """Write the nodes that present a result; `case` holds it already."""
+    raise TypeError(f"{type(result).__name__} has no place in a scene")
+
+
+@merge.register
+def _(result: SegmentResult, case: Case) -> Case:
+    fresh = Case(
+        case.input, regions=result.regions, saw=(result.saw,)
+    )  # what was said of earlier masks is void
+    return _noted(fresh, result.step, result.flags)
+
+
+@show.register
+def _(result: SegmentResult, _case: Case, stage: Stage) -> None:
+    add_segmentation(stage.scene, stage.volume_node, stage.layers, result.regions)
+
+
+@merge.register
+def _(result: LandmarkResult, case: Case) -> Case:
+    return _noted(replace(case, landmarks=result.landmarks), result.step, result.flags)
+
+
+@show.register
+def _(result: LandmarkResult, _case: Case, stage: Stage) -> None:
+    add_landmarks(stage.scene, stage.volume_node, result.landmarks)
+
+
+@merge.register
+def _(result: MeasureResult, case: Case) -> Case:
+    return _noted(replace(case, attributes=result.attributes), result.step, result.flags)
+
+
+@show.register
+def _(result: MeasureResult, _case: Case, stage: Stage) -> None:
+    add_attributes(stage.scene, stage.volume_node, result.attributes)
+
+
+@merge.register
+def _(result: FindingsResult, case: Case) -> Case:
+    return _noted(replace(case, findings=result.findings), result.step, result.flags)
+
+
+@show.register
+def _(_result: FindingsResult, _case: Case, _stage: Stage) -> None:
+    """Findings have no node of their own: the case in the parameter node holds them."""
+
+
+@merge.register
+def _(result: ReportResult, case: Case) -> Case:
+    rewritten = {sentence.section for sentence in result.sentences}
+    kept = [sentence for sentence in case.sentences if sentence.section not in rewritten]
+    order = list(SECTIONS)
+    sentences = sorted((*kept, *result.sentences), key=lambda each: order.index(each.section))
+    return _noted(replace(case, sentences=tuple(sentences)), result.step, result.flags)
+
+
+@show.register
+def _(_result: ReportResult, case: Case, stage: Stage) -> None:
+    add_report(stage.scene, stage.volume_node, case)
+
+
+@merge.register
+def _(result: AnswerResult, case: Case) -> Case:
+    answer = replace(result.answer, id=f"answer_{len(case.answers) + 1}")
+    provenance = (*case.provenance, result.step)
+    return replace(case, answers=(*case.answers, answer), provenance=provenance)
+
+
+@show.register
+def _(_result: AnswerResult, _case: Case, _stage: Stage) -> None:
+    """Answers have no node of their own: the case in the parameter node holds them."""
+
+
+def failed(case: Case, task: str, message: str) -> Case:
+    """The case with a note that a task broke; what was found before stays."""
+    flag = Flag(f"{task}_failed", "error", f"The step {task!r} failed: {message}")
+    return replace(case, flags=(*_without(case.flags, {flag.id}), flag))
+
+
+def _noted(case: Case, step: Step, flags: tuple[Flag, ...]) -> Case:
+    """The case with a task's provenance and flags in place of those of its earlier run."""
+    gone = {flag.id for flag in flags} | {f"{step.task}_failed"}
+    provenance = tuple(each for each in case.provenance if each.task != step.task)
+    return replace(case, flags=(*_without(case.flags, gone), *flags), provenance=(*provenance, step))
+
+
+def _without(flags: tuple[Flag, ...], ids: set[str]) -> tuple[Flag, ...]:
+    return tuple(flag for flag in flags if flag.id not in ids)
