@@ -1,4 +1,4 @@
-"""CT volumes from files and back: NIfTI, NRRD, MHA, MHD, and DICOM through `dicom`; the world outside is RAS."""
+"""CT volumes from files and back: NIfTI, NRRD, MHA, MHD, and DICOM through `dicom`. Outside all is RAS."""
 
 import errno
 import gzip
