@@ -1,10 +1,11 @@
 """Pleural effusion candidates: fluid density in the dependent gap between lung and chest wall.
 
-The scan is taken to be supine, so fluid gathers behind the lung. In every column of voxels that runs from front to
-back, the gap goes from the lung's hindmost voxel to the first bone behind it (ribs of neighbouring slices count,
-because ribs run oblique). A healthy gap is a few millimetres of pleura, fat and muscle; an effusion widens it and
-fills it with water density. Liver, spleen and stomach lie before the hindmost lung voxel and never enter the gap;
-consolidation and atelectasis are denser than the band; chest wall muscle lies behind the ribs.
+The scan is taken to be supine, so fluid gathers behind the lung. In every column of voxels that runs from
+front to back, the gap goes from the lung's hindmost voxel to the first bone behind it (ribs of neighbouring
+slices count, because ribs run oblique). A healthy gap is a few millimetres of pleura, fat and muscle; an
+effusion widens it and fills it with water density. Liver, spleen and stomach lie before the hindmost lung
+voxel and never enter the gap; consolidation and atelectasis are denser than the band; the muscles of the back
+lie behind the ribs.
 """
 
 from dataclasses import dataclass
@@ -99,8 +100,8 @@ def _effusion(side, body, ml, hu, filled, coarse) -> Effusion:
         mask=Volume(body[place].astype(np.uint8), grid),
         side=side,
         confidence=0.7 * float(np.cbrt(size * share * max(water, 0.1))),
-        note=f"About {ml:.0f} mL of {hu:.0f} HU between lung and posterior chest wall, filling {100 * filled:.0f} % of "
-        "the gap there. Raised by volume, share of the gap and nearness to water (0 to 20 HU); never above 0.7, "
-        "because pleural thickening, old blood and atelectasis can look alike. Assumes a supine scan. By rule, not "
-        "calibrated.",
+        note=f"At least {ml:.0f} mL of {hu:.0f} HU between lung and posterior chest wall, filling "
+        f"{100 * filled:.0f} % of the gap there. Raised by volume, share of the gap and nearness to water "
+        "(0 to 20 HU); never above 0.7, because pleural thickening, old blood, atelectasis look alike. "
+        "Assumes a supine scan. By rule, not calibrated.",
     )

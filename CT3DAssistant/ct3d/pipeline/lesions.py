@@ -1,7 +1,7 @@
-"""Lesion candidates by rule: lung nodules and masses, pleural effusions. Candidates for a reader, never a diagnosis.
+"""Lesion candidates by rule: lung nodules, masses, pleural effusions. For a reader to judge, no diagnosis.
 
-The search runs on axis-aligned grids over the lungs; masks come back on the native grid. A confidence orders the
-candidates and says how well one fits the rules; it is not a calibrated probability, and Region.note says so.
+The search runs on axis-aligned grids over the lungs; masks come back on the native grid. A confidence orders
+the candidates and says how well one fits the rules; it is no calibrated probability, and Region.note says so.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ FINE_MM = 1.25  # nodules
 COARSE_MM = 2.5  # masses, closing of the lungs, effusions
 MARGIN_MM = 15.0  # of the search box around the lungs
 SOFT_TISSUE_HU = -400.0  # half-way between lung and soft tissue: the border of a solid nodule
+FLUID_EDGE_HU = -200.0  # the same for fluid, with room for noise
 EDGE_MM = 1.5  # how far the native mask may reach beyond the smoothed candidate
 LAYER = "lesions"
 
@@ -71,7 +72,7 @@ def find_candidates(
         if _draw(layer, len(regions) + 1, nodule.mask, volume):
             regions.append(_nodule_region(nodule, len(regions) + 1))
     for effusion in find_effusions(coarse, job):
-        if _draw(layer, len(regions) + 1, effusion.mask, volume, low_hu=-60.0, edge_mm=0.0):
+        if _draw(layer, len(regions) + 1, effusion.mask, volume, low_hu=FLUID_EDGE_HU, edge_mm=0.0):
             regions.append(_effusion_region(effusion, len(regions) + 1))
     return layer, tuple(regions)
 

@@ -1,9 +1,9 @@
 """Lung nodule and mass candidates: compact soft tissue that lung surrounds.
 
-Soft tissue inside the lungs' hull is opened with balls of growing radius, so that thinner vessels fall off; what
-remains at each radius is judged by its axes, by how much of its surface meets soft tissue (a vessel goes on, a nodule
-ends), by its density and by its way to the central airways. Two searches: nodules on a fine grid in a tight hull,
-masses that dent the lung from chest wall or mediastinum on a coarse grid in a wide hull.
+Soft tissue inside the lungs' hull is opened with balls of growing radius, so that thinner vessels fall off;
+what remains at each radius is judged by its axes, by how much of its surface meets soft tissue (a vessel goes
+on, a nodule ends), by its density and by its distance to the central airways. Two searches: nodules on a fine
+grid in a tight hull, masses that dent the lung from outside on a coarse grid in a wide hull.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SHELL_VOXELS = 2.5  # thickness of the layer around a candidate that tells how i
 
 @dataclass(frozen=True)
 class Pass:
-    """One search: its hull, threshold and the radii of its openings, and what share of free surface is good."""
+    """One search: its hull, threshold, the radii of its openings, and from where to where a term rises."""
 
     hull_mm: float
     tissue_hu: float
@@ -186,8 +186,8 @@ def _judge(shape: Shape, rules: Pass) -> tuple[float, str]:
     terms = {
         f"axes {longest:.0f} x {middle:.0f} x {shortest:.0f} mm": ramp(shortest / longest, *rules.flattest)
         * ramp(middle / longest, *rules.longest),
-        f"{100 * shape.touch:.0f} % of its surface goes on as soft tissue, {100 * shape.outside:.0f} % lies on "
-        "the pleura": ramp(free, *rules.free),
+        f"{100 * shape.touch:.0f} % of its surface goes on as soft tissue, "
+        f"{100 * shape.outside:.0f} % lies on the pleura": ramp(free, *rules.free),
         f"size {shape.diameter_mm:.0f} mm": ramp(shape.diameter_mm, *rules.size_mm),
         f"mean {shape.hu:.0f} HU (vessels with contrast and calcium above 150)": 1
         - 0.8 * ramp(shape.hu, 130.0, 220.0),
