@@ -4,13 +4,15 @@ import numpy as np
 from scipy import ndimage
 
 from ct3d.pipeline.anatomy_lungs import Grid
-from ct3d.pipeline.anatomy_masks import IN_SLICE, distance_mm, grown, grown_from, opened
+from ct3d.pipeline.anatomy_masks import IN_SLICE, grown, grown_from, opened
+from ct3d.pipeline.anatomy_points import carina
 from ct3d.pipeline.job import Job
 
 COLUMN_HU = -750  # the lumen of a trachea, also in voxels of 4 mm
 AREA_MM2 = (40.0, 900.0)  # of a trachea's cross-section
 SHORTEST_MM = 24.0  # of a column that is taken for a trachea
 LARGEST_ML = 130.0  # trachea and main bronchi; more has leaked into the lung
+MAIN_BRONCHUS_MM = 38.0  # from the carina; the left main bronchus is about 50 mm long, the right 25
 THRESHOLDS_HU = (-940, -915, -890, -865, -840, -815, -790, -765, -740, -700, -660, -620, -580)
 
 
@@ -25,7 +27,7 @@ def find_airways(grid: Grid, body: np.ndarray, spine_mm: float, job: Job) -> np.
         return seed
     grown_air = _grown_without_leak(grid, body, seed, job)
     job.check()
-    return _without_thin_branches(grid, grown_air, seed)
+    return _without_far_branches(grid, _without_thin_branches(grid, grown_air, seed))
 
 
 def _column(grid, body, spine_mm, job):
@@ -87,3 +89,16 @@ def _without_thin_branches(grid, tree, seed):
     wide = opened(tree, 3.2, grid.spacing) | seed
     wide = grown_from(seed, wide)
     return tree & grown(wide, grid.spacing[1], grid.spacing)
+
+
+def _without_far_branches(grid, tree):
+    """The tree down to the ends of the main bronchi, by distance from the carina where one is seen."""
+    split = carina(tree, grid.spacing)
+    if split is None:
+        return tree
+    low = slice(0, int(split[0]))
+    k, j, i = np.ogrid[low, : tree.shape[1], : tree.shape[2]]
+    far2 = sum(((n - c) * d) ** 2 for n, c, d in zip((k, j, i), split, grid.spacing))
+    result = tree.copy()
+    result[low] &= far2 < MAIN_BRONCHUS_MM**2
+    return result

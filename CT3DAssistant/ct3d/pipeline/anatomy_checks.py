@@ -6,6 +6,7 @@ import numpy as np
 
 from ct3d.case import REPORT_REGIONS, Flag, Region
 from ct3d.imaging.volume import Volume
+from ct3d.pipeline.anatomy_bones import Spine
 from ct3d.pipeline.anatomy_lungs import Grid
 
 TITLES = {
@@ -28,6 +29,17 @@ APPROXIMATE = {
     "heart_great_vessels": 0.6,
     "upper_abdomen": 0.6,
 }  # confidence of the rough regions
+NOTES = {
+    "lungs": "Right and left lung with their vessels.",
+    "large_airways": "Lumen of trachea and main bronchi; lobar bronchi count as lung.",
+    "mediastinum": "Approximate: what lies between the lungs above the diaphragm and is neither heart nor "
+    "contrast-filled vessel.",
+    "heart_great_vessels": "Approximate: the thick part between the lungs below the carina, and contrast-filled "
+    "vessels there; without contrast medium the great vessels above the heart count as mediastinum.",
+    "upper_abdomen": "Approximate: what lies below the lungs within the body wall, at most 20 cm deep; no organ "
+    "is outlined.",
+    "bones": "Bones with marrow; costal cartilage only where calcified.",
+}
 TOUCH_MM2 = 60.0  # of a mask's face on the edge of the volume, above which it counts as cut
 
 
@@ -38,7 +50,6 @@ class Findings:
     Attributes:
         tissue: air-filled lung of both sides; right, left: the lungs with vessels and dense spots.
         blood: smooth bright parts, mostly contrast-filled vessels.
-        spine_mm: R coordinate of the spine.
     """
 
     body: np.ndarray
@@ -48,7 +59,7 @@ class Findings:
     airways: np.ndarray
     bone: np.ndarray
     blood: np.ndarray
-    spine_mm: float
+    spine: Spine
 
     @property
     def taken(self) -> np.ndarray:
@@ -103,27 +114,16 @@ def presence_of(mask: np.ndarray, volume: Volume) -> str:
     return "cut" if max(np.count_nonzero(face) * area for face, area in faces) > TOUCH_MM2 else "whole"
 
 
-def describe_report_regions(
-    volume: Volume, layers: dict[str, np.ndarray], notes: dict[str, str]
-) -> tuple[Region, ...]:
+def describe_report_regions(volume: Volume, layers: dict[str, np.ndarray]) -> tuple[Region, ...]:
     """The six report regions, absent ones included."""
     regions = []
     for label, (name, title) in enumerate(REPORT_REGIONS.items(), 1):
         presence = presence_of(layers["report_regions"] == label, volume)
         confidence = 0.0 if presence == "absent" else APPROXIMATE.get(name, 0.9)
-        note = "Not found in this field of view." if presence == "absent" else notes[name]
+        note = "Not found in this field of view." if presence == "absent" else NOTES[name]
         regions.append(
             Region(
-                name,
-                title.lower(),
-                "report_region",
-                "report_regions",
-                label,
-                presence,
-                confidence,
-                "none",
-                name,
-                note,
+                name, title.lower(), "report_region", "report_regions", label, presence, confidence, note=note
             )
         )
     return tuple(regions)

@@ -22,6 +22,7 @@ SOFT_HU = -300
 AIR_HU = -400
 GAS_HU = -965  # free gas lies below, lung parenchyma above, emphysema mostly too
 SMALLEST_LUNG_ML = 40.0  # less is no lung worth a name, even where the field of view cuts it
+DOME_MM2 = 150.0  # a hole in the lung that opens downward by more than this is the diaphragm
 HULL_MM = 10.0  # vessels and nodules up to twice this are taken into the lung
 
 
@@ -48,6 +49,11 @@ class Grid:
     def x_mm(self) -> np.ndarray:
         """R coordinate of each column (I,)."""
         return self.ijk_to_ras[0, 0] * np.arange(self.hu.shape[2]) + self.ijk_to_ras[0, 3]
+
+    @property
+    def y_mm(self) -> np.ndarray:
+        """A coordinate of each row (J,)."""
+        return self.ijk_to_ras[1, 1] * np.arange(self.hu.shape[1]) + self.ijk_to_ras[1, 3]
 
     @property
     def z_mm(self) -> np.ndarray:
@@ -166,7 +172,19 @@ def lung_hull(grid: Grid, tissue: np.ndarray, taken: np.ndarray, job: Job) -> np
         return tissue.copy()
     solid = closed(tissue[box], HULL_MM, grid.spacing)
     job.check()
-    solid = filled_in_slices(solid) & ~taken[box]
+    solid = _without_domes(solid, filled_in_slices(solid), grid) & ~taken[box]
     result = np.zeros_like(tissue)
     result[box] = parts_above(solid, 5.0 / grid.voxel_ml)
     return result
+
+
+def _without_domes(solid, filled, grid):
+    """The filled lung, but not where a hole opens downward: that is the top of the diaphragm, no dense spot."""
+    labels, count = ndimage.label(filled & ~solid)
+    below = np.zeros_like(solid)
+    below[1:] = ~filled[:-1]  # what lies under the lowest slice is not known and counts as closed
+    opens = np.bincount(labels.ravel(), weights=below.ravel(), minlength=count + 1)
+    face_mm2 = opens * grid.spacing[1] * grid.spacing[2]
+    is_spot = face_mm2 < DOME_MM2
+    is_spot[0] = False
+    return solid | is_spot[labels]

@@ -64,7 +64,7 @@ class AnatomyRules:
         grid = Grid(np.asarray(seen.array, np.int16), seen.spacing_kji_mm, seen.ijk_to_ras)
         found = _find(grid, job)
         job.stage("report regions", 0.45)
-        parts, notes = find_report_regions(grid, found, job)
+        parts = find_report_regions(grid, found, job)
         job.stage("native grid", 0.55)
         layers = self._on_native_grid(volume, grid, found, parts, way_back, job)
         job.stage("lesion candidates", 0.7)
@@ -73,7 +73,7 @@ class AnatomyRules:
         flags, coverage = check_anatomy(grid, found)
         regions = (
             *describe_organs(volume, layers, found, ORGANS),
-            *describe_report_regions(volume, layers, notes),
+            *describe_report_regions(volume, layers),
         )
         saw = way_back.saw(self.card.id, coverage=coverage)
         return Masks(layers, (*regions, *lesions), saw, flags)
@@ -102,20 +102,20 @@ class AnatomyRules:
 def _find(grid, job):
     job.stage("body", 0.1)
     body = find_body(grid, job)
-    spine_mm = find_spine(grid, body)
+    spine = find_spine(grid, body)
     job.stage("airways", 0.2)
-    airways = find_airways(grid, body, spine_mm, job)
+    airways = find_airways(grid, body, spine.x_mm, job)
     job.stage("lungs", 0.25)
     tissue = find_lungs(grid, body, airways, body & (grid.hu > BRIGHT_HU), job)
     if not tissue.any():
         airways = np.zeros_like(airways)
-    right, left = split_sides(grid, tissue, spine_mm, job)
+    right, left = split_sides(grid, tissue, spine.x_mm, job)
     right = lung_hull(grid, right, airways | left, job)
     left = lung_hull(grid, left, airways | right, job)
     job.stage("skeleton", 0.35)
-    bone, blood = find_bone(grid, body, right | left, spine_mm, job)
+    bone, blood = find_bone(grid, body, right | left, spine, job)
     bone &= ~(right | left | airways)
-    return Findings(body, right, left, tissue, airways, bone, blood, spine_mm)
+    return Findings(body, right, left, tissue, airways, bone, blood, spine)
 
 
 def _codes(grid: Grid, found: Findings) -> np.ndarray:

@@ -1,0 +1,91 @@
+"""Points of the anatomy, read off masks on a canonical RAS grid (K to the head, J to the front, I to the right)."""
+
+import numpy as np
+from scipy import ndimage
+
+from ct3d.pipeline.anatomy_masks import IN_SLICE
+
+BRANCH_MM2 = 25.0  # smallest cross-section of a main bronchus
+APART_MM = 9.0  # how far below the carina both main bronchi must still be apart
+OUTER_SHARE = {
+    True: 0.65,
+    False: 0.55,
+}  # of the right, left lung's width from outside in which its dome is sought
+BACK_SHARE = {True: 0.75, False: 0.55}  # of its depth from the back: the rest lies on the heart
+
+
+def carina(airways: np.ndarray, spacing_kji_mm: tuple[float, float, float]) -> np.ndarray | None:
+    """Where the trachea divides, as continuous (k, j, i): the middle of the ridge between the two main bronchi.
+
+    Found from below: the highest slice pair in which two cross-sections, side by side, become one.
+    None where no such division is seen.
+    """
+    labels, _ = ndimage.label(airways, structure=IN_SLICE)
+    depth = max(1, int(round(APART_MM / spacing_kji_mm[0])))
+    for k in range(len(airways) - 2, depth - 1, -1):
+        pair = _bronchi_that_join(labels, k, spacing_kji_mm)
+        if pair is not None and _stays_apart(labels, k, pair, depth, spacing_kji_mm):
+            return _between(labels[k], pair, k)
+    return None
+
+
+def _bronchi_that_join(labels, k, spacing):
+    """Labels in slice k of the two largest cross-sections that meet the same one in slice k + 1."""
+    area = spacing[1] * spacing[2]
+    upper, lower = labels[k + 1], labels[k]
+    for above in np.unique(upper[upper > 0]):
+        under, sizes = np.unique(lower[(upper == above) & (lower > 0)], return_counts=True)
+        wide = [
+            n for n, size in zip(under, sizes) if np.count_nonzero(lower == n) * area > BRANCH_MM2 and size
+        ]
+        if len(wide) >= 2:
+            wide.sort(key=lambda n: -np.count_nonzero(lower == n))
+            return wide[0], wide[1]
+    return None
+
+
+def _stays_apart(labels, k, pair, depth, spacing):
+    """Whether both go on downward for `depth` slices and don't meet again, one right of the other."""
+    one, two = labels[k] == pair[0], labels[k] == pair[1]
+    for lower in range(k - 1, k - depth - 1, -1):
+        one = _continued(labels[lower], one)
+        two = _continued(labels[lower], two)
+        if not one.any() or not two.any() or (one & two).any():
+            return False
+    columns = [np.nonzero(each)[1].mean() for each in (labels[k] == pair[0], labels[k] == pair[1])]
+    return abs(columns[0] - columns[1]) * spacing[2] > 6.0
+
+
+def _continued(slice_labels, mask):
+    under = np.unique(slice_labels[mask & (slice_labels > 0)])
+    return np.isin(slice_labels, under) if under.size else np.zeros_like(mask)
+
+
+def _between(slice_labels, pair, k):
+    """Middle of the gap between two cross-sections, half a slice above their slice."""
+    one, two = (np.argwhere(slice_labels == n) for n in pair)
+    distance = np.linalg.norm(one[:, None] - two[None], axis=2)
+    a, b = np.unravel_index(distance.argmin(), distance.shape)
+    j, i = (one[a] + two[b]) / 2
+    return np.array([k + 0.5, j, i])
+
+
+def dome(lung: np.ndarray, is_right: bool, spacing_kji_mm: tuple[float, float, float]) -> np.ndarray | None:
+    """Top of the diaphragm under a lung, as (k, j, i): the highest point of its under-surface away from the heart."""
+    shadow = lung.any(axis=0)
+    if not shadow.any():
+        return None
+    rows, columns = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
+    from_back = (np.arange(shadow.shape[0]) - rows[0]) / max(1, rows[-1] - rows[0])
+    from_left = (np.arange(shadow.shape[1]) - columns[0]) / max(1, columns[-1] - columns[0])
+    from_outside = 1 - from_left if is_right else from_left
+    is_sought = (from_back <= BACK_SHARE[is_right])[:, None] & (from_outside <= OUTER_SHARE[is_right])[
+        None, :
+    ]
+    radius = max(1, round(6.0 / spacing_kji_mm[1]))
+    core = ndimage.binary_erosion(shadow, iterations=radius) & is_sought
+    if not core.any():
+        return None
+    smooth = ndimage.median_filter(lung.argmax(axis=0).astype(float), 2 * (radius // 2) + 1)
+    j, i = np.unravel_index(np.where(core, smooth, -1).argmax(), smooth.shape)
+    return np.array([smooth[j, i], j, i], float)
