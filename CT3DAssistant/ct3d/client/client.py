@@ -247,7 +247,7 @@ class Client:
             for message in link.messages(chunk, deadline):
                 self._handle(link, message)
             self._watch(link)
-        except (WorkerLost, ProtocolMismatch) as error:
+        except AssistantError as error:
             self._lose(link, error)
 
     def _handle(self, link: Link, message: Message) -> None:
@@ -331,23 +331,26 @@ class Client:
         """Give up this worker. The job in its hands fails; one it never began is tried once more."""
         link.transport.kill()
         self._link = None
-        if self._running and self._running.cancelled_s is not None:
-            self._running.finish(error=TaskCancelled(STOPPED))
-        elif self._running and (self._running.begun or link.exit_code is None):
-            self._running.finish(error=error)
-        elif self._running:
-            self._waiting.appendleft(self._running)
-            self._try_again(link, error)
-        elif self._waiting:
-            self._try_again(link, error)
-        self._running = None
+        if self._running:
+            job, self._running = self._running, None
+            self._fail_or_ask_again(job, link, error)
+        elif self._waiting and link.worker is None:
+            self._fail_or_start_again(link, error)
 
-    def _try_again(self, link: Link, error: AssistantError) -> None:
-        """Leave the waiting jobs to a new worker, unless the next would fare no better."""
-        starts = max(1, self._waiting[0].starts)
-        if link.exit_code is not None and starts < self.limits.starts:
-            self._waiting[0].starts = starts
+    def _fail_or_ask_again(self, job: Job, link: Link, error: AssistantError) -> None:
+        """After a worker that was lost with a job in its hands, begun or not."""
+        job.starts = max(1, job.starts)
+        if job.cancelled_s is not None:
+            job.finish(error=TaskCancelled(STOPPED))
+        elif job.begun or link.exit_code is None or job.starts >= self.limits.starts:
+            job.finish(error=error)
         else:
+            self._waiting.appendleft(job)
+
+    def _fail_or_start_again(self, link: Link, error: AssistantError) -> None:
+        """After a worker that never got up: start another, unless it would fare no better."""
+        starts = self._waiting[0].starts
+        if link.exit_code is None or starts >= self.limits.starts:
             self._fail_waiting(error if starts < 2 else WorkerLost(f"Tried {starts} times. {error}"))
 
     def _fail_waiting(self, error: AssistantError) -> None:

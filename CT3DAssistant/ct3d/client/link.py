@@ -1,5 +1,6 @@
 """One worker process from its start to its end: the handshake, then whole messages, checked."""
 
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from ct3d.protocol.messages import (
 )
 
 HELLO = 0  # id of the first request; jobs count from 1
-LOG_LINES_SHOWN = 12
+LOG_LINES_SHOWN = 20
 ENDED_BY_FORCE = -9
 
 
@@ -64,6 +65,7 @@ class Link:
         Raises:
             WorkerLost: if it writes what is no message, or has ended.
             ProtocolMismatch: if it speaks another version.
+            DiskFull: if it can't use the exchange folder.
         """
         try:
             while chunk or self._lines:
@@ -94,7 +96,7 @@ class Link:
     def lost(self, reason: str) -> WorkerLost:
         """The error that gives this reason, what to do, and the worker's last lines."""
         advice = "The next request starts a new one; if this comes again, run `ct3d-assistant doctor`."
-        lines = self.transport.log()[-LOG_LINES_SHOWN:]
+        lines = [line for line in self.transport.log() if line][-LOG_LINES_SHOWN:]
         shown = "\n".join(("\nIts last lines:", *lines)) if lines else ""
         return WorkerLost(f"{reason} {advice}{shown}")
 
@@ -125,4 +127,4 @@ def _greeted(message: Response | Failure) -> HelloResult:
 def _exit_words(code: int) -> str:
     if code == ENDED_BY_FORCE:
         return "signal 9: something ended it by force, often the system for want of memory"
-    return f"signal {-code}" if code < 0 else f"code {code}"
+    return f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"code {code}"

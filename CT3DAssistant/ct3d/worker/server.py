@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ct3d.cards import ModelCard
-from ct3d.errors import InvalidRequest, OutOfMemory, ProtocolMismatch
+from ct3d.errors import DiskFull, InvalidRequest, OutOfMemory, ProtocolMismatch
 from ct3d.pipeline.job import BaseJob, build_model, library_versions
 from ct3d.pipeline.machine import device, memory_mb
 from ct3d.protocol.codec import decode, encode
@@ -48,6 +48,7 @@ from ct3d.worker.model_store import ModelStore
 CHUNK = 1 << 16
 KEPT_SHARE = 0.25  # of the machine's memory, for models and what jobs remember
 PROGRESS_EVERY_S = 0.05
+BEGUN_S = 1.0  # for a host that is slow to read
 ETA_AFTER_S = 0.5
 ETA_FROM_FRACTION = 0.02
 
@@ -108,7 +109,7 @@ class Server:
         self._tasks = tasks
         self._hello: HelloParams | None = None
         self._inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
         self._open: set[int] = set()  # requests that wait or run
         self._cancelled: set[int] = set()
         self._busy: int | None = None
@@ -169,13 +170,16 @@ class Server:
     def _keep_writing(self) -> None:
         try:
             while (line := self._next_line()) is not None:
+                if isinstance(line, threading.Event):
+                    line.set()
+                    continue
                 rest = memoryview(line)
                 while rest:
                     rest = rest[os.write(self._outgoing, rest) :]
         except OSError:
             os._exit(0)  # nobody reads
 
-    def _next_line(self) -> bytes | None:
+    def _next_line(self) -> bytes | threading.Event | None:
         """What waits to be sent; while a job runs, a sign of life instead of silence."""
         while True:
             try:
@@ -206,7 +210,7 @@ class Server:
     def _do(self, request: Request) -> Any:
         if request.method == "hello":
             return self._greet(request)
-        self.say("alive", Alive(request.id))
+        self._say_begun(request.id)
         if self._hello is None:
             raise InvalidRequest("The first request must be hello. Send it.")
         task = self._tasks.get(request.method)
@@ -220,6 +224,13 @@ class Server:
         module, _, name = task.entry.partition(":")
         return getattr(import_module(module), name)(params, job)
 
+    def _say_begun(self, request_id: int) -> None:
+        """Tell the host before anything is done: it never repeats a job that may have ended a worker."""
+        written = threading.Event()
+        self.say("alive", Alive(request_id))
+        self._outbox.put(written)
+        written.wait(BEGUN_S)
+
     def _greet(self, request: Request) -> HelloResult:
         theirs = request.params.get("protocol")
         if theirs != PROTOCOL:
@@ -228,7 +239,7 @@ class Server:
             )
         hello = decode(HelloParams, request.params, "hello")
         if not Path(hello.exchange_dir).is_dir():
-            raise InvalidRequest("The exchange folder does not exist. Start the program again.")
+            raise DiskFull("The exchange folder is gone. Start the program again.")
         self._hello = hello
         return HelloResult(
             protocol=PROTOCOL,

@@ -1,0 +1,6 @@
+import time
+
+from wire import greet
+
+greet(protocol=0, model="of last year")
+time.sleep(600)

@@ -1,0 +1,6 @@
+import time
+
+from wire import greet
+
+greet()
+time.sleep(600)
