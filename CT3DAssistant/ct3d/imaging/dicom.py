@@ -297,7 +297,7 @@ def _without_duplicates(slices):
                 "This series holds two different images of one place (two phases or reconstructions?). "
                 "Split it first."
             )
-    return kept, _left_out(len(ordered) - len(kept), "that were there twice")
+    return kept, _left_out(len(ordered) - len(kept), "present twice")
 
 
 def _is_same_image(one, other):

@@ -75,8 +75,10 @@ def write_volume(path: str | Path, volume: Volume) -> None:
             part = Path(folder) / f"volume{ending}"
             with _quiet():
                 sitk.WriteImage(image, str(part), ending != ".nii")
+            if ending.startswith(".nii"):
+                _check_nifti(part)  # ITK doesn't say when a full disk cut the file
             part.replace(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, InvalidRequest) as error:
         if isinstance(error, OSError) and error.errno not in NO_ROOM:
             raise
         raise DiskFull(
