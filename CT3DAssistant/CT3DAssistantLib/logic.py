@@ -150,7 +150,7 @@ class _Work:
         warnings = check_ct(volume)
         digest = self.ref.array.sha256
         notes = tuple(dict.fromkeys((*notes_of(self.volume_node), *warnings)))
-        return Case(Input(digest, volume.geometry, self.volume_node.GetName() or "CT", notes))
+        return Case(Input(digest, volume.geometry, notes=notes))  # a node may be named after a patient
 
     @property
     def volume(self) -> Volume:

@@ -96,20 +96,22 @@ class Slice:
 
     @cached_property
     def _corners(self) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Per neighbour of each pixel (eight): flat index and weight; and which pixels lie in the volume."""
+        """Per neighbour of each pixel: flat index and weight; and which pixels lie in the volume."""
         rows, columns = self.shape
         down, right = np.meshgrid(np.arange(rows) + 0.5, np.arange(columns) + 0.5, indexing="ij")
         points = self.origin + self.pixel_mm * (right[..., None] * self.right + down[..., None] * self.down)
         kji = ijk_from_ras(points.reshape(-1, 3), self.volume.ijk_to_ras)[:, ::-1]
         size = np.array(self.volume.array.shape)
         inside = np.all((kji > -0.5 - 1e-6) & (kji < size - 0.5 + 1e-6), axis=1)
-        low = np.floor(kji).astype(int)
-        share = kji - low
+        low = np.floor(kji + 1e-6).astype(int)
+        share = (kji - low).astype(np.float32).clip(0, 1)
         indices, weights = [], []
         for step in product((0, 1), repeat=3):
-            near = np.clip(low + step, 0, size - 1)
-            indices.append(np.ravel_multi_index(near.T, self.volume.array.shape))
-            weights.append(np.prod(np.where(step, share, 1 - share), axis=1).astype(np.float32))
+            weight = np.prod([share[:, n] if up else 1 - share[:, n] for n, up in enumerate(step)], axis=0)
+            if weight.max() > 1e-5:  # a plane through voxel centres has four neighbours, not eight
+                near = np.clip(low + step, 0, size - 1)
+                indices.append(np.ravel_multi_index(near.T, self.volume.array.shape))
+                weights.append(weight)
         return indices, weights, inside
 
     @cached_property

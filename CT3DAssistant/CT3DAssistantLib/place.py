@@ -33,41 +33,55 @@ class Place:
         return {"axial": superior, "coronal": anterior, "sagittal": right}
 
 
-def place(case: Case, layers: Mapping[str, np.ndarray], evidence: str) -> Place | None:
-    """Where to look for an evidence string; None where there is nothing to see.
+class Places:
+    """The places of a case's evidence; each mask is searched once.
 
     Args:
         layers: mask layers of the case, (K, J, I) by name.
-        evidence: "kind/id", as in Case.
     """
-    entry = case.entry(evidence)
-    if isinstance(entry, Region):
-        return _of_region(case, layers, entry)
-    if isinstance(entry, Attribute):
-        return place(case, layers, f"region/{entry.region}")
-    if isinstance(entry, Landmark):
-        return _of_landmark(case, layers, entry)
-    if isinstance(entry, Finding):
-        places = (place(case, layers, each) for each in entry.evidence if each != evidence)
-        return next((each for each in places if each), None)
-    return None
 
+    def __init__(self, case: Case, layers: Mapping[str, np.ndarray]):
+        self.case, self.layers = case, layers
+        self._known: dict[str, Place | None] = {}
 
-def _of_region(case: Case, layers: Mapping[str, np.ndarray], region: Region) -> Place | None:
-    layer = layers.get(region.layer)
-    inside = None if layer is None else inner_point(layer == region.label, superior_axis(case))
-    if inside is None:
+    def of(self, evidence: str) -> Place | None:
+        """Where to look for an evidence string ("kind/id"); None where there is nothing to see."""
+        if evidence not in self._known:
+            self._known[evidence] = None  # a finding that leads back to itself ends here
+            self._known[evidence] = self._find(self.case.entry(evidence))
+        return self._known[evidence]
+
+    def _find(self, entry: Region | Attribute | Landmark | Finding | None) -> Place | None:
+        if isinstance(entry, Region):
+            return self._of_region(entry)
+        if isinstance(entry, Attribute):
+            return self.of(f"region/{entry.region}")
+        if isinstance(entry, Landmark):
+            return self._of_landmark(entry)
+        if isinstance(entry, Finding):
+            return next(filter(None, map(self.of, entry.evidence)), None)
         return None
-    matrix = np.array(case.input.geometry.ijk_to_ras)
-    ras = ras_from_kji(np.array([inside]), matrix)[0]
-    return Place(tuple(float(x) for x in ras), region.title, region.id, region.id)
+
+    def _of_region(self, region: Region) -> Place | None:
+        layer = self.layers.get(region.layer)
+        inside = None if layer is None else inner_point(layer == region.label, superior_axis(self.case))
+        if inside is None:
+            return None
+        matrix = np.array(self.case.input.geometry.ijk_to_ras)
+        ras = ras_from_kji(np.array([inside]), matrix)[0]
+        return Place(tuple(float(x) for x in ras), region.title, region.id, region.id)
+
+    def _of_landmark(self, landmark: Landmark) -> Place | None:
+        if landmark.position_ras is None:
+            return None
+        has_mask = any(each.id == landmark.region and each.layer in self.layers for each in self.case.regions)
+        segment = landmark.region if has_mask else ""
+        return Place(landmark.position_ras, landmark.title, segment, landmark.region)
 
 
-def _of_landmark(case: Case, layers: Mapping[str, np.ndarray], landmark: Landmark) -> Place | None:
-    if landmark.position_ras is None:
-        return None
-    drawn = [region for region in case.regions if region.id == landmark.region and region.layer in layers]
-    return Place(landmark.position_ras, landmark.title, drawn[0].id if drawn else "", landmark.region)
+def place(case: Case, layers: Mapping[str, np.ndarray], evidence: str) -> Place | None:
+    """Where to look for one evidence string; None where there is nothing to see. `Places` serves many."""
+    return Places(case, layers).of(evidence)
 
 
 def superior_axis(case: Case) -> int:

@@ -119,7 +119,7 @@ def write_segments(
     """Add the segments of all regions that have voxels; report regions and body start hidden."""
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
     images = {name: _image(layer, ijk_to_ras) for name, layer in layers.items()}
-    present = {name: set(np.unique(array_of(image)).tolist()) for name, image in images.items() if image}
+    present = {name: _labels_in(array_of(image)) for name, image in images.items() if image}
     for region in regions:
         if region.label not in present.get(region.layer, ()):
             continue
@@ -135,6 +135,12 @@ def write_segments(
         if display:
             display.SetSegmentVisibility(region.id, region.kind != "report_region" and region.id != "body")
             display.SetSegmentOpacity3D(region.id, term.opacity)
+
+
+def _labels_in(layer: np.ndarray) -> set[int]:
+    """The labels of a layer; slice by slice, for little memory."""
+    counts = sum(np.bincount(part.reshape(-1), minlength=256) for part in layer)
+    return set(np.flatnonzero(counts).tolist()) - {0}
 
 
 def _labelmap() -> str:

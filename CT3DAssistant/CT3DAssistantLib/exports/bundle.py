@@ -1,0 +1,88 @@
+"""Everything of one case into one folder: case, report, masks, landmarks, measurements, scene, pictures."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import slicer
+from PIL import Image
+
+from ct3d.errors import DiskFull, InvalidRequest
+from CT3DAssistantLib.exports.attributes import write_attributes
+from CT3DAssistantLib.exports.figures import make_figures
+from CT3DAssistantLib.exports.files import write_file
+from CT3DAssistantLib.exports.html import write_html
+from CT3DAssistantLib.exports.landmarks import write_landmarks
+from CT3DAssistantLib.exports.regions import write_regions
+from CT3DAssistantLib.pictures import key_pictures
+from CT3DAssistantLib.pictures3d import picture_3d
+from CT3DAssistantLib.scene import case_of, layers_of, save_mrb, volume_from_node
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what a person should know about it (e.g. why there is no 3D picture)."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+def export_case(
+    scene: slicer.vtkMRMLScene,
+    volume_node: slicer.vtkMRMLScalarVolumeNode,
+    folder: Path,
+    *,
+    with_3d: bool = True,
+) -> Exported:
+    """Write every format of a volume's case into a folder, made where it isn't there; earlier files are
+    replaced.
+
+    The case comes first, so that it is safe whatever happens to the rest.
+
+    Raises:
+        InvalidRequest: if the volume has no case.
+        DiskFull: if the folder can't take it.
+    """
+    case = case_of(scene, volume_node)
+    if case is None:
+        raise InvalidRequest("There is no analysis of this volume yet. Analyse it first.")
+    folder = make_folder(folder)
+    volume, layers = volume_from_node(volume_node), layers_of(scene, volume_node)
+    files = [
+        write_file(folder / "case.json", case.to_json()),
+        write_attributes(folder / "attributes.csv", case),
+        write_landmarks(folder / "landmarks.mrk.json", case),
+        write_regions(folder / "regions.seg.nrrd", case, layers),
+    ]
+    keys = key_pictures(case, volume, layers)
+    files += [write_file(folder / f"{plane}.png", _png(image)) for plane, image in keys.items()]
+    picture = folder / "3d.png"
+    note = picture_3d(case, layers, picture) if with_3d else None
+    has_3d = with_3d and note is None
+    notes = (note,) if note else ()
+    figures = make_figures(case, volume, layers, keys=keys, picture_3d=picture if has_3d else None)
+    files += [picture] if has_3d else []
+    files.append(write_html(folder / "report.html", case, figures, notes=notes))
+    save_mrb(scene, folder / "case.mrb")
+    return Exported((*files, folder / "case.mrb"), notes)
+
+
+def make_folder(folder: Path) -> Path:
+    """A folder that can be written into, made with its parents.
+
+    Raises:
+        DiskFull: if it can't be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskFull(
+            f"The folder {folder} can't be made ({error.strerror}). Choose another one."
+        ) from error
+    return Path(folder)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

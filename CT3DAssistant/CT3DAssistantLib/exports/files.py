@@ -1,0 +1,36 @@
+"""Writing a file whole or not at all, with the one error a person can act on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ct3d.errors import DiskFull
+
+
+def write_file(path: Path, content: bytes | str) -> Path:
+    """Write a file in place of an earlier one; text as UTF-8.
+
+    Raises:
+        DiskFull: if the folder can't take it; an earlier file stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    return write_with(path, lambda part: part.write_bytes(data))
+
+
+def write_with(path: Path, write: Callable[[Path], object]) -> Path:
+    """Have `write` make a file beside the path, then put it there. The name `write` gets ends like the
+    path's.
+
+    Raises:
+        DiskFull: if nothing was written; an earlier file stays.
+    """
+    part = path.with_name(f".part-{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise DiskFull(
+            f"{path} can't be written ({reason}). Choose another folder or free space there."
+        ) from error
+    return path
