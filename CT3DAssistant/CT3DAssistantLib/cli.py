@@ -93,9 +93,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def analyze(arguments: argparse.Namespace, screen: Screen) -> int:
     """Everything about one CT, into one folder."""
-    from CT3DAssistantLib.exports.folder import check_folder, write_case_folder
+    from CT3DAssistantLib.exports.bundle import export_case, make_folder
 
-    out = check_folder(arguments.out)
+    out = make_folder(arguments.out)
     with _sitting(arguments) as sitting:
         node = _open(arguments, sitting, screen)
         with screen.progress() as move:
@@ -104,14 +104,14 @@ def analyze(arguments: argparse.Namespace, screen: Screen) -> int:
             for question in arguments.ask:
                 case = sitting.finish(sitting.logic.ask(node, question))
         screen.note("Writing the report and pictures")
-        written, missing = write_case_folder(sitting.scene, node, out, with_3d=not arguments.no_3d)
-    for reason in missing:
-        screen.note(reason)
+        exported = export_case(sitting.scene, node, out, with_3d=not arguments.no_3d)
+    for note in exported.notes:
+        screen.note(note)
     screen.result(
         _summary(case) + f"\n{RESEARCH_USE}\nReport: {out / 'report.html'}",
         folder=str(out),
-        files=tuple(path.name for path in written),
-        missing=tuple(missing),
+        files=tuple(path.name for path in exported.files),
+        notes=exported.notes,
         broken={task: str(error) for task, error in chain.errors.items()},
         case=case,
     )
@@ -120,13 +120,16 @@ def analyze(arguments: argparse.Namespace, screen: Screen) -> int:
 
 def segment(arguments: argparse.Namespace, screen: Screen) -> int:
     """Regions of one CT as .seg.nrrd."""
-    from CT3DAssistantLib.exports.segmentation import write_segmentation
+    from CT3DAssistantLib.exports.bundle import make_folder
+    from CT3DAssistantLib.exports.regions import write_regions
+    from CT3DAssistantLib.scene import layers_of
 
+    make_folder(arguments.out.parent)
     with _sitting(arguments) as sitting:
         node = _open(arguments, sitting, screen)
         with screen.progress() as move:
             case = sitting.finish(sitting.logic.segment(node, on_progress=move))
-        path = write_segmentation(sitting.scene, node, arguments.out)
+        path = write_regions(arguments.out, case, layers_of(sitting.scene, node))
     names = ", ".join(region.title for region in case.regions if region.presence != "absent")
     screen.result(
         f"{path}: {names or 'no region found'}", file=str(path), regions=case.regions, flags=case.flags
@@ -136,14 +139,16 @@ def segment(arguments: argparse.Namespace, screen: Screen) -> int:
 
 def landmarks(arguments: argparse.Namespace, screen: Screen) -> int:
     """Landmarks of one CT as .mrk.json."""
+    from CT3DAssistantLib.exports.bundle import make_folder
     from CT3DAssistantLib.exports.landmarks import write_landmarks
 
+    make_folder(arguments.out.parent)
     with _sitting(arguments) as sitting:
         node = _open(arguments, sitting, screen)
         with screen.progress() as move:
             sitting.finish(sitting.logic.segment(node, on_progress=move))
             case = sitting.finish(sitting.logic.find_landmarks(node, on_progress=move))
-        path = write_landmarks(sitting.scene, node, arguments.out)
+    path = write_landmarks(arguments.out, case)
     lines = [f"{each.title}: {_where(each)}" for each in case.landmarks]
     screen.result("\n".join([*lines, str(path)]), file=str(path), landmarks=case.landmarks, flags=case.flags)
     return 0
@@ -259,10 +264,9 @@ def _read_case(path: Path) -> tuple[Path, Case]:
 
 
 def _write_case(path: Path, case: Case) -> None:
-    from CT3DAssistantLib.exports.folder import refresh, write_text
+    from CT3DAssistantLib.exports.files import write_file
 
-    write_text(path, case.to_json())
-    refresh(path.parent, case)
+    write_file(path, case.to_json())
 
 
 def _scope(arguments: argparse.Namespace, case: Case) -> Scope:

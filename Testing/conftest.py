@@ -1,0 +1,33 @@
+"""What all test folders share: the worker's interpreter and where the sample CTs lie."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE_FOLDER = ROOT / "CT3DAssistant"
+SHARED = ROOT.parent / "shared"  # development data beside the checkout; tests over it skip where it is absent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--worker-python", default=sys.executable, help="interpreter with the worker's packages")
+
+
+@pytest.fixture(scope="session")
+def worker_python(request) -> Path:
+    return Path(request.config.getoption("--worker-python"))
+
+
+@pytest.fixture(scope="session")
+def a_sample():
+    """Path of a sample's CT by the sample's name; set-up fetches the samples, tests never do."""
+    from CT3DAssistantLib.samples import sample_scan
+
+    def path(name: str) -> Path:
+        found = sample_scan(name)
+        if not found.exists():
+            pytest.skip(f"sample {name} is not here; run `ct3d-assistant sample {name}`")
+        return found
+
+    return path
