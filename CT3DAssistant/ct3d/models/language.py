@@ -79,7 +79,7 @@ class LlamaCppModel:
         params.n_ctx = config["context"]
         params.n_batch = params.n_ubatch = config["batch"]
         params.n_parallel = params.n_threads_http = 1
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"] or _threads()
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"] or _spare_threads()
         params.verbosity = 0
         params.cache_ram_mib = 0  # the one slot keeps its own prefix
         params.ui = params.endpoint_slots = False
@@ -286,5 +286,7 @@ def _has_bfloat16(torch):
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def _threads():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _spare_threads():
+    """All cores but one, at most four: llama.cpp's threads spin, and crawl where they share a core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores - 1))

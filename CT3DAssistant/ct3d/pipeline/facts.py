@@ -1,33 +1,32 @@
 """Facts: all that a report may say about a case, each tied to its evidence and worded as a radiologist would.
 
 The floor sentence of a fact is made of measurements alone. A language model may word a fact in other words,
-around the same slots; whatever it can't word well stays as the floor has it.
+around the same slots (wording.toml); what it can't word well stays as the floor has it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 
 from ct3d.case import REPORT_REGIONS, Case, Finding, Region
+from ct3d.pipeline.wording import first_way, template
 
 MASS_MM = 30  # from here on a nodule is called a mass (Fleischner Society glossary, Radiology 2008;246:697)
-LISTED = (
-    4  # so many nodule candidates get their own sentence; of more, the three largest and one for the rest
-)
+LISTED = 4  # so many nodule candidates get a sentence each; of more, the three largest, and one for the rest
 COUNTS = (
-    "No",
-    "One",
-    "Two",
-    "Three",
-    "Four",
-    "Five",
-    "Six",
-    "Seven",
-    "Eight",
-    "Nine",
-    "Ten",
-    "Eleven",
-    "Twelve",
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
 )
 IMPRESSION = "impression"
 
@@ -38,8 +37,13 @@ class Fact:
 
     section: str  # key of REPORT_REGIONS or "impression"
     evidence: tuple[str, ...]
-    floor: str  # the deterministic sentence
-    slots: tuple[str, ...] = ()  # phrases of the floor that other words must keep, in order; none: floor only
+    template: str  # of wording.toml: the ways to say it
+    slots: dict[str, str]  # what the measurements put into the template
+
+    @property
+    def floor(self) -> str:
+        """The deterministic sentence."""
+        return first_way(self.template, self.slots)
 
 
 def facts_of(case: Case, sections: tuple[str, ...] = ()) -> tuple[Fact, ...]:
@@ -107,40 +111,30 @@ def _section(case: Case, section: str) -> Iterator[Fact]:
 
 
 def _organ(case: Case, region: Region) -> Iterator[Fact]:
-    evidence = (f"region/{region.id}",)
+    section, evidence = region.report_region, (f"region/{region.id}",)
     name = region.title.lower()
     if region.presence == "absent":
-        yield Fact(region.report_region, evidence, f"The {name} is not in the field of view.")
+        yield Fact(section, evidence, template("organ_absent"), {"name": name})
         return
+    cut = region.presence == "cut"
+    subject = {"name": f"imaged part of the {name}" if cut else name}
     volume, volume_evidence = measured(case, region.id, "volume") if region.id != "skeleton" else ("", ())
     mean, mean_evidence = measured(case, region.id, "mean_hu") if region.id != "airways" else ("", ())
     index, index_evidence = measured(case, region.id, "emphysema_index")
-    cut = region.presence == "cut"
-    whose = f"The imaged part of the {name}" if cut else f"The {name}"
-    verb = "measure" if " and " in name and not cut else "measures"
-    slots = (*(("imaged part",) if cut else ()), name)
-    if volume:
-        more = f" with a mean attenuation of {mean}" if mean else ""
-        numbers = tuple(each for each in (volume, mean) if each)
-        evidence = (*evidence, *volume_evidence, *mean_evidence)
-        yield Fact(region.report_region, evidence, f"{whose} {verb} {volume}{more}.", (*slots, *numbers))
-    elif mean:
-        text = f"{whose} has a mean attenuation of {mean}."
-        yield Fact(
-            region.report_region, (*evidence, *mean_evidence), text, (*slots, "mean attenuation", mean)
-        )
+    key = "_".join(["volume"] * bool(volume) + ["mean"] * bool(mean))
+    if key:
+        slots = {**subject, "volume": volume, "mean": mean}
+        key = f"{'organs' if ' and ' in name and not cut else 'organ'}_{key}"
+        yield Fact(section, (*evidence, *volume_evidence, *mean_evidence), template(key), slots)
     if index:
-        text = f"The emphysema index of the {name} is {index}."
-        evidence = (f"region/{region.id}", *index_evidence)
-        yield Fact(region.report_region, evidence, text, ("emphysema index", name, index))
+        yield Fact(section, (*evidence, *index_evidence), template("index"), {"name": name, "index": index})
 
 
 def _carina(case: Case) -> Iterator[Fact]:
-    carina = next((landmark for landmark in case.landmarks if landmark.id == "carina"), None)
-    if carina is not None and carina.presence == "present":
-        yield Fact("large_airways", ("landmark/carina",), "The carina is identified.", ("carina",))
-    if carina is not None and carina.presence == "outside":
-        yield Fact("large_airways", ("landmark/carina",), "The carina is not in the field of view.")
+    entry = case.entry("landmark/carina")
+    keys = {"present": "carina", "outside": "carina_outside"}
+    if entry is not None and entry.presence in keys:
+        yield Fact("large_airways", ("landmark/carina",), template(keys[entry.presence]), {})
 
 
 def _nodules(case: Case) -> Iterator[Fact]:
@@ -159,9 +153,8 @@ def _nodule(case: Case, region: Region) -> Fact:
     if volume == "0.0 mL":
         volume, volume_evidence = "", ()
     mean, mean_evidence = measured(case, region.id, "mean_hu")
-    having = [f"a volume of {volume}"] * bool(volume) + [f"a mean attenuation of {mean}"] * bool(mean)
-    text = f"A {kind}{size and f' of {size}'} lies in the {where}"
-    text += f", with {' and '.join(having)}." if having else "."
+    having = "_and_".join(["volume"] * bool(volume) + ["mean"] * bool(mean))
+    keys = ("nodule" if size else "nodule_unsized", *((f"with_{having}",) if having else ()))
     evidence = (
         *_lesion_evidence(case, region),
         *size_evidence,
@@ -169,69 +162,64 @@ def _nodule(case: Case, region: Region) -> Fact:
         *volume_evidence,
         *mean_evidence,
     )
-    return Fact("lungs", evidence, text, tuple(each for each in (kind, size, where, volume, mean) if each))
+    slots = {"kind": kind, "size": size, "where": where, "volume": volume, "mean": mean}
+    return Fact("lungs", evidence, template(*keys), slots)
 
 
 def _further_nodules(case: Case, rest: list[Region]) -> Fact:
     sizes = [measured(case, region.id, "long_diameter") for region in rest]
     evidence = [each for region in rest for each in _lesion_evidence(case, region)]
     evidence += [each for _, own in sizes for each in own]
-    count = COUNTS[len(rest)] if len(rest) < len(COUNTS) else str(len(rest))
     words = [size for size, _ in sizes if size]
     reach = words[-1] if words[-1:] == words[:1] else f"{words[-1].removesuffix(' mm')} to {words[0]}"
-    text = f"{count} further nodule candidates measure {reach}."
-    slots = (f"{count} further nodule candidates", reach)
-    return Fact("lungs", tuple(dict.fromkeys(evidence)), text, slots)
+    slots = {"Count": _count(rest).capitalize(), "count": _count(rest), "range": reach}
+    return Fact("lungs", tuple(dict.fromkeys(evidence)), template("nodules_further"), slots)
 
 
-def _effusions(case: Case) -> Iterator[Fact]:
+def _effusions(case: Case, key: str = "effusion", section: str = "lungs") -> Iterator[Fact]:
     for region in lesions(case, "effusion_"):
         volume, volume_evidence = measured(case, region.id, "volume")
         evidence = (*_lesion_evidence(case, region), *volume_evidence)
-        text = f"A possible pleural effusion{volume and f' of {volume}'} is seen on the {region.side}."
-        slots = ("possible pleural effusion", *((volume,) if volume else ()), region.side)
-        yield Fact("lungs", evidence, text, slots)
+        slots = {"volume": volume, "side": region.side}
+        yield Fact(section, evidence, template(key if volume else f"{key}_unsized"), slots)
 
 
 def _findings(case: Case, section: str) -> Iterator[Fact]:
     """Findings that no lesion candidate has told already."""
-    told = {"lung_nodule": lesions(case, "nodule_"), "pleural_effusion": lesions(case, "effusion_")}
-    for finding in case.findings:
-        if finding.report_region != section or finding.state == "not_assessed" or told.get(finding.id):
-            continue
-        name = finding.title.lower()
-        words = {
-            "present": f"{finding.title} is present.",
-            "possible": f"Possible {name}.",
-            "absent": f"No {name}.",
-        }
-        slots = {"present": (name,), "possible": (f"possible {name}",), "absent": (f"no {name}",)}
+    for finding in _untold(case, section):
+        slots = {"name": finding.title.lower(), "Name": finding.title}
         evidence = (f"finding/{finding.id}", *finding.evidence)
-        yield Fact(section, evidence, words[finding.state], slots[finding.state])
+        yield Fact(section, evidence, template(f"finding_{finding.state}"), slots)
+
+
+def _untold(case: Case, section: str) -> list[Finding]:
+    told = {"lung_nodule": lesions(case, "nodule_"), "pleural_effusion": lesions(case, "effusion_")}
+    assessed = [finding for finding in case.findings if finding.state != "not_assessed"]
+    return [each for each in assessed if each.report_region == section and not told.get(each.id)]
 
 
 def _nothing_to_say(case: Case, section: str) -> Fact:
     region = next((region for region in case.regions if region.id == section), None)
-    evidence = tuple(f"finding/{finding.id}" for finding in case.findings if finding.report_region == section)
-    if region is not None:
-        evidence = (f"region/{section}", *evidence)
+    findings = tuple(f"finding/{finding.id}" for finding in case.findings if finding.report_region == section)
+    own = (f"region/{section}",) if region is not None else ()
+    evidence = (*own, *findings) or ("region/body",)
     if region is not None and region.presence == "absent":
-        return Fact(section, (f"region/{section}",), "Not in the field of view.")
-    if region is not None and region.presence == "cut":
-        return Fact(section, evidence, "Only partly in the field of view; not assessed by these models.")
-    return Fact(section, evidence or ("region/body",), "Not assessed by these models.")
+        return Fact(section, own, template("nothing_in_view"), {})
+    cut = region is not None and region.presence == "cut"
+    return Fact(section, evidence, template("nothing_of_part" if cut else "nothing"), {})
 
 
 def _impression(case: Case) -> list[Fact]:
-    facts = [
-        *_nodule_impression(case),
-        *_effusion_impression(case),
-        *_finding_impression(case),
-        *_cut_lungs(case),
-    ]
-    if missing := [finding for finding in case.findings if finding.state == "not_assessed"]:
-        text = "Not assessed: " + ", ".join(finding.title.lower() for finding in missing) + "."
-        facts.append(Fact(IMPRESSION, tuple(f"finding/{finding.id}" for finding in missing), text))
+    """Only what the sections say already: candidates, then what holds, what doesn't, what isn't known."""
+    findings = [finding for section in REPORT_REGIONS for finding in _untold(case, section)]
+    facts = [*_nodule_impression(case), *_effusions(case, "effusion_in_short", IMPRESSION)]
+    for section in REPORT_REGIONS:
+        facts += [replace(fact, section=IMPRESSION) for fact in _findings(case, section) if not _denies(fact)]
+    absent = [finding for finding in findings if finding.state == "absent"]
+    missing = [finding for finding in case.findings if finding.state == "not_assessed"]
+    facts += [_list(absent, "negatives", " or ")] if absent else []
+    facts += [fact for region in case.regions for fact in _cut_lung(region)]
+    facts += [_list(missing, "not_assessed", ", ")] if missing else []
     return facts or [_nothing_to_say(case, IMPRESSION)]
 
 
@@ -243,52 +231,31 @@ def _nodule_impression(case: Case) -> Iterator[Fact]:
     size, size_evidence = measured(case, found[0].id, "long_diameter")
     where, where_evidence = _where(case, found[0])
     evidence = [each for region in found for each in _lesion_evidence(case, region)]
-    evidence += [f"attribute/{region.id}.long_diameter" for region in found if size_of(case, region)]
-    evidence = [each for each in evidence if case.entry(each)] + [*size_evidence, *where_evidence]
-    count = COUNTS[len(found)].lower() if len(found) < len(COUNTS) else str(len(found))
-    if len(found) == 1:
-        text = f"One {kind}{size and f' of {size}'} in the {where}."
-        slots = (f"one {kind}", size, where)
-    else:
-        text = (
-            f"The largest of {count} nodule candidates{size and f' measures {size} and'} lies in the {where}."
-        )
-        slots = (f"largest of {count} nodule candidates", size, where)
-    yield Fact(IMPRESSION, tuple(dict.fromkeys(evidence)), text, tuple(each for each in slots if each))
+    evidence += [each for region in found for each in measured(case, region.id, "long_diameter")[1]]
+    evidence = tuple(dict.fromkeys([*evidence, *size_evidence, *where_evidence]))
+    key = "nodule_one" if len(found) == 1 else "nodule_largest"
+    slots = {"kind": kind, "size": size, "where": where, "count": _count(found)}
+    yield Fact(IMPRESSION, evidence, template(key if size else f"{key}_unsized"), slots)
 
 
-def _effusion_impression(case: Case) -> Iterator[Fact]:
-    for region in lesions(case, "effusion_"):
-        volume, volume_evidence = measured(case, region.id, "volume")
-        text = f"Possible {region.side} pleural effusion{volume and f' of {volume}'}."
-        slots = (f"possible {region.side} pleural effusion", *((volume,) if volume else ()))
-        yield Fact(IMPRESSION, (*_lesion_evidence(case, region), *volume_evidence), text, slots)
+def _list(findings: list[Finding], key: str, last_join: str) -> Fact:
+    names = [finding.title.lower() for finding in findings]
+    text = last_join.join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+    evidence = [each for finding in findings for each in (f"finding/{finding.id}", *finding.evidence)]
+    return Fact(IMPRESSION, tuple(dict.fromkeys(evidence)), template(key), {"names": text})
 
 
-def _finding_impression(case: Case) -> Iterator[Fact]:
-    """What holds or may hold, first; then what was looked for and not found, in one sentence."""
-    for section in REPORT_REGIONS:
-        for fact in _findings(case, section):
-            if not fact.floor.startswith("No "):
-                yield Fact(IMPRESSION, fact.evidence, fact.floor, fact.slots)
-    negative = [
-        fact
-        for section in REPORT_REGIONS
-        for fact in _findings(case, section)
-        if fact.floor.startswith("No ")
-    ]
-    if negative:
-        names = [fact.floor.removesuffix(".").removeprefix("No ") for fact in negative]
-        text = "No " + " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names) + "."
-        evidence = tuple(dict.fromkeys(each for fact in negative for each in fact.evidence))
-        yield Fact(IMPRESSION, evidence, text)
+def _denies(fact: Fact) -> bool:
+    return fact.template == template("finding_absent")
 
 
-def _cut_lungs(case: Case) -> Iterator[Fact]:
-    for region in case.regions:
-        if region.id in ("right_lung", "left_lung") and region.presence == "cut":
-            text = f"The {region.title.lower()} is only partly in the field of view."
-            yield Fact(IMPRESSION, (f"region/{region.id}",), text)
+def _cut_lung(region: Region) -> Iterator[Fact]:
+    if region.id in ("right_lung", "left_lung") and region.presence == "cut":
+        yield Fact(IMPRESSION, (f"region/{region.id}",), template("cut"), {"name": region.title.lower()})
+
+
+def _count(found: list[Region]) -> str:
+    return COUNTS[len(found)] if len(found) < len(COUNTS) else str(len(found))
 
 
 def _kind_and_size(case, region):

@@ -58,9 +58,9 @@ class Reading:
     strange: tuple[tuple[str, str], ...]  # (slot, words) that no measurement can support
 
 
-def read(text: str) -> Reading:
-    """The statements of one or more sentences."""
-    reader = _Reader(mentions(text))
+def read(text: str, *, forgive_typos: bool = False) -> Reading:
+    """The statements of one or more sentences, or what a question asks about."""
+    reader = _Reader(mentions(text, forgive_typos=forgive_typos))
     for place in range(len(reader.found)):
         reader.take(place)
     reader.end_clause()
