@@ -190,9 +190,15 @@ def _described(slices):
 
 
 def _has_place(one):
-    return all(
-        one.header.get(tag) for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    )
+    """Whether the header says where the image lies: a corner, two square directions and a pixel size."""
+    header = one.header
+    if not all(
+        header.get(tag) for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    ):
+        return False
+    cosines = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
+    is_square = np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-2)
+    return is_square and np.isfinite(one.position).all() and min(one.spacing_ij_mm) > 0
 
 
 def _chosen(found, series):

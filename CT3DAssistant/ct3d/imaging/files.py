@@ -7,6 +7,7 @@ import os
 import struct
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -105,14 +106,15 @@ def free_memory_mb() -> float | None:
 def _read_file(path, limit_mb):
     if path.stat().st_size == 0:
         raise InvalidRequest(f"{path} is empty. Copy or export it again.")
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        _check_nifti(path)
+    nifti = _check_nifti(path) if path.name.lower().endswith((".nii", ".nii.gz")) else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         with _quiet():
             reader.ReadImageInformation()
             notes = _check_header(reader, limit_mb)
+            if nifti and nifti.voxel.kind == "f" and reader.GetDimension() == 3:
+                return Volume(nifti.voxels(), _ijk_to_ras(reader)), notes
             image = reader.Execute()
     except RuntimeError as error:
         raise InvalidRequest(_reason(path, str(error))) from error
@@ -151,8 +153,8 @@ def _check_header(reader, limit_mb):
     affine = _ijk_to_ras(reader)
     if (shear := largest_shear(affine)) > LARGEST_SHEAR or not math.isfinite(shear):
         raise InvalidRequest("The axes in this header almost coincide. Mend it or export the CT again.")
-    check_grid(size[2::-1], _squared(affine))
     _check_memory(size, limit_mb)
+    check_grid(size[2::-1], _squared(affine))
     return notes
 
 
@@ -194,29 +196,69 @@ def _image_of(volume):
     return image
 
 
-def _check_nifti(path):
-    """Find what ITK's NIfTI reader passes over: spacing 0 (taken as 1 mm), a cut file (filled with zeros)."""
+@dataclass(frozen=True)
+class _Nifti:
+    """A NIfTI-1 file, seen without ITK's reader.
+
+    That reader takes a spacing of 0 as 1 mm, fills a cut file with zeros, and makes NaN 0 HU, which is water.
+    """
+
+    path: Path
+    shape_kji: tuple[int, ...]
+    voxel: np.dtype
+    start: int
+    slope: float
+    intercept: float
+
+    @property
+    def length(self) -> int:
+        """Bytes that the file must hold, unpacked."""
+        return self.start + math.prod(self.shape_kji) * self.voxel.itemsize
+
+    def voxels(self) -> np.ndarray:
+        """(K, J, I), scaled, NaN and infinity kept."""
+        array = np.empty(self.shape_kji[-3:], self.voxel)
+        with _unpacked(self.path) as file:
+            file.seek(self.start)
+            file.readinto(array)
+        array = array.astype(np.float32, copy=False)
+        if math.isfinite(self.slope) and self.slope != 0:  # 0 and NaN mean: as stored
+            array *= np.float32(self.slope)
+            array += np.float32(self.intercept)
+        return array
+
+
+def _check_nifti(path: Path) -> _Nifti | None:
+    """The header of a whole NIfTI-1 file; None for what is left to the reader (NIfTI-2, or no NIfTI)."""
     try:
-        with (gzip.open if path.name.lower().endswith(".gz") else Path.open)(path, "rb") as file:
+        with _unpacked(path) as file:
             header = file.read(352)
     except (OSError, EOFError) as error:
         raise InvalidRequest(f"{path} is cut short or no NIfTI file. Copy or export it again.") from error
-    order = next(
-        (each for each in "<>" if len(header) >= 348 and struct.unpack_from(f"{each}i", header)[0] == 348), ""
+    starts = (
+        each for each in "<>" if len(header) >= 348 and struct.unpack_from(f"{each}i", header)[0] == 348
     )
-    if not order:
-        return  # NIfTI-2 or no NIfTI: left to the reader
+    if not (order := next(starts, "")):
+        return None
     axes, *size = struct.unpack_from(f"{order}8h", header, 40)
-    bits = struct.unpack_from(f"{order}h", header, 72)[0]
+    code, bits = struct.unpack_from(f"{order}2h", header, 70)
     spacing = struct.unpack_from(f"{order}3f", header, 80)
-    start = struct.unpack_from(f"{order}f", header, 108)[0]
-    if not all(math.isfinite(each) and each > 0 for each in spacing[: max(1, min(axes, 3))]):
+    start, slope, intercept = struct.unpack_from(f"{order}3f", header, 108)
+    axes = max(1, min(axes, 7))
+    if not all(math.isfinite(each) and each > 0 for each in spacing[:axes]):
         raise InvalidRequest(
             f"The voxel spacing in the header of {path} is zero, negative or no number. Export the CT again."
         )
-    needed = int(start) + math.prod(max(1, n) for n in size[: max(0, min(axes, 7))]) * bits // 8
-    if _length_of(path, needed) < needed:
+    kind = {16: "f4", 64: "f8"}.get(code, f"V{max(1, bits // 8)}")
+    shape = tuple(max(1, n) for n in size[:axes][::-1])
+    nifti = _Nifti(path, shape, np.dtype(kind).newbyteorder(order), int(start), slope, intercept)
+    if _length_of(path, nifti.length) < nifti.length:
         raise InvalidRequest(f"{path} is cut short: voxels are missing. Copy or export it again.")
+    return nifti
+
+
+def _unpacked(path):
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _length_of(path, needed):
@@ -272,7 +314,7 @@ def _compact(array):
         return array
     if array.min() >= -32768 and array.max() <= 32767:
         small = array.astype(np.int16)
-        if array.dtype.kind in "iu" or np.array_equal(small, array):
+        if array.dtype.kind in "iu" or all(map(np.array_equal, small, array)):
             return small
     return array.astype(np.float32)
 
