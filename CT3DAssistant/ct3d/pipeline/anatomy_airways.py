@@ -13,6 +13,7 @@ AREA_MM2 = (40.0, 900.0)  # of a trachea's cross-section
 SHORTEST_MM = 24.0  # of a column that is taken for a trachea
 LARGEST_ML = 130.0  # trachea and main bronchi; more has leaked into the lung
 MAIN_BRONCHUS_MM = 38.0  # from the carina; the left main bronchus is about 50 mm long, the right 25
+FOLLOW_MM = 60.0  # below the last round cross-section
 THRESHOLDS_HU = (-940, -915, -890, -865, -840, -815, -790, -765, -740, -700, -660, -620, -580)
 
 
@@ -27,7 +28,10 @@ def find_airways(grid: Grid, body: np.ndarray, spine_mm: float, job: Job) -> np.
         return seed
     grown_air = _grown_without_leak(grid, body, seed, job)
     job.check()
-    return _without_far_branches(grid, _without_thin_branches(grid, grown_air, seed))
+    tree = _without_thin_branches(grid, grown_air, seed)
+    if carina(tree, grid.spacing) is None:
+        tree |= _followed_down(grid, body, seed, job)
+    return _without_far_branches(grid, tree)
 
 
 def _column(grid, body, spine_mm, job):
@@ -89,6 +93,35 @@ def _without_thin_branches(grid, tree, seed):
     wide = opened(tree, 3.2, grid.spacing) | seed
     wide = grown_from(seed, wide)
     return tree & grown(wide, grid.spacing[1], grid.spacing)
+
+
+def _followed_down(grid, body, seed, job):
+    """Coarse scans leak through thin bronchial walls: from the seed's end each slice finds its own threshold."""
+    tree = np.zeros_like(seed)
+    start = int(np.flatnonzero(seed.any(axis=(1, 2)))[0])
+    above = seed[start]
+    for k in range(start - 1, max(-1, start - 1 - int(FOLLOW_MM / grid.spacing[0])), -1):
+        job.check()
+        here = _next_slice(grid, body[k], grid.hu[k], above)
+        if here is None:
+            break
+        tree[k], above = here, here
+    return tree
+
+
+def _next_slice(grid, body, hu, above):
+    """The darkest neighbours below a cross-section, at the highest threshold at which they stay small."""
+    pixel_mm2 = grid.spacing[1] * grid.spacing[2]
+    near = ndimage.binary_dilation(above, iterations=2)
+    limit = 1.5 * np.count_nonzero(above) * pixel_mm2 + 60.0
+    for threshold in reversed(THRESHOLDS_HU):
+        labels, count = ndimage.label(body & (hu < threshold))
+        touched = np.unique(labels[near & (labels > 0)])
+        spots = np.isin(labels, touched) & (labels > 0)
+        area = np.count_nonzero(spots) * pixel_mm2
+        if count and AREA_MM2[0] / 2 < area < limit:
+            return spots
+    return None
 
 
 def _without_far_branches(grid, tree):

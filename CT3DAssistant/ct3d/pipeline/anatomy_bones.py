@@ -87,7 +87,7 @@ def find_bone(
     bone = _without_specks(grid, rough & ~vessel, inner)
     job.check()
     marrow = filled_in_slices(closed(bone, FILL_MM, grid.spacing)) & (grid.hu > MARROW_HU) & ~vessel & body
-    return bone | marrow, blood | soft
+    return bone | marrow, blood | soft | (inner & (grid.hu > METAL_HU))
 
 
 def between_lungs(lungs: np.ndarray) -> np.ndarray:

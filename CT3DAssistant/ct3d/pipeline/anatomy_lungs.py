@@ -19,10 +19,19 @@ from ct3d.pipeline.anatomy_masks import (
 from ct3d.pipeline.job import Job
 
 SOFT_HU = -300
+THINNEST_WALL_MM = 6.5  # of a chest wall; table tops are thinner
 AIR_HU = -400
 GAS_HU = -965  # free gas lies below, lung parenchyma above, emphysema mostly too
 SMALLEST_LUNG_ML = 40.0  # less is no lung worth a name, even where the field of view cuts it
 DOME_MM2 = 150.0  # a hole in the lung that opens downward by more than this is the diaphragm
+NOTCH_MM = 30.0  # a mass at the wall up to twice this wide counts as lung
+NOTCH_ML = 8.0  # and not less than this
+NOTCH_LOW, NOTCH_FRONT = (
+    0.3,
+    0.75,
+)  # shares of a lung's height and depth below and before which liver and heart notch it
+OFF_SPINE_MM = 35.0  # nearer to the spine's plane lies the mediastinum
+SOLID_HU = (-30, 150)  # tissue, no fat, no contrast medium
 HULL_MM = 10.0  # vessels and nodules up to twice this are taken into the lung
 
 
@@ -64,7 +73,7 @@ class Grid:
 def find_body(grid: Grid, job: Job) -> np.ndarray:
     """The patient with everything inside, without table and loose clothing; empty where there is none."""
     soft = grid.hu > SOFT_HU
-    core = largest_part(opened(soft, 2.5 * max(grid.spacing[1:]), grid.spacing))
+    core = largest_part(opened(soft, THINNEST_WALL_MM / 2, grid.spacing))
     job.check()
     skin = grown(core, 3 * max(grid.spacing), grid.spacing) & soft | core
     job.check()
@@ -175,6 +184,30 @@ def lung_hull(grid: Grid, tissue: np.ndarray, taken: np.ndarray, job: Job) -> np
     solid = _without_domes(solid, filled_in_slices(solid), grid) & ~taken[box]
     result = np.zeros_like(tissue)
     result[box] = parts_above(solid, 5.0 / grid.voxel_ml)
+    return result
+
+
+def dense_spots(grid: Grid, lung: np.ndarray, taken: np.ndarray, spine_mm: float, job: Job) -> np.ndarray:
+    """Solid tissue in a deep notch of a lung, away from mediastinum and diaphragm: a mass or consolidation at the wall.
+
+    Args:
+        lung: one lung's hull.
+        taken: other organs, bone included.
+        spine_mm: R coordinate of the spine.
+    """
+    box = box_around(lung)
+    if not lung[box].size:
+        return lung.copy()
+    notch = closed(lung[box], NOTCH_MM, grid.spacing) & ~lung[box] & ~taken[box]
+    job.check()
+    solid = notch & (grid.hu[box] > SOLID_HU[0]) & (grid.hu[box] < SOLID_HU[1])
+    solid &= np.abs(grid.x_mm[box[2]] - spine_mm) > OFF_SPINE_MM
+    shape = solid.shape
+    solid[: int(NOTCH_LOW * shape[0])] = False
+    solid[:, int(NOTCH_FRONT * shape[1]) :] = False
+    solid = parts_above(opened(solid, NOTCH_MM / 5, grid.spacing), NOTCH_ML / grid.voxel_ml)
+    result = np.zeros_like(lung)
+    result[box] = solid
     return result
 
 

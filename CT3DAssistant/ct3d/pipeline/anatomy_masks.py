@@ -31,11 +31,15 @@ def opened(mask: np.ndarray, radius_mm: float, spacing_kji_mm: tuple[float, floa
 
 
 def closed(mask: np.ndarray, radius_mm: float, spacing_kji_mm: tuple[float, float, float]) -> np.ndarray:
-    """The mask with gaps and notches narrower than twice `radius_mm` filled."""
-    box = box_around(mask, margin_mm=radius_mm + 2 * max(spacing_kji_mm), spacing_kji_mm=spacing_kji_mm)
+    """The mask with gaps and notches narrower than twice `radius_mm` filled; beyond the volume there is nothing."""
+    box = box_around(mask)
     result = mask.copy()
-    part = grown(mask[box], radius_mm, spacing_kji_mm)
-    result[box] |= shrunk(part, radius_mm, spacing_kji_mm)
+    if not mask[box].size:
+        return result
+    margins = [int(np.ceil(radius_mm / spacing)) + 1 for spacing in spacing_kji_mm]
+    padded = np.pad(mask[box], [(margin, margin) for margin in margins])
+    full = shrunk(grown(padded, radius_mm, spacing_kji_mm), radius_mm, spacing_kji_mm)
+    result[box] |= full[tuple(slice(margin, -margin) for margin in margins)]
     return result
 
 

@@ -16,7 +16,7 @@ from ct3d.imaging.volume import Volume
 from ct3d.pipeline.anatomy_airways import find_airways
 from ct3d.pipeline.anatomy_bones import BRIGHT_HU, find_bone, find_spine
 from ct3d.pipeline.anatomy_checks import Findings, check_anatomy, describe_organs, describe_report_regions
-from ct3d.pipeline.anatomy_lungs import Grid, find_body, find_lungs, lung_hull, split_sides
+from ct3d.pipeline.anatomy_lungs import Grid, dense_spots, find_body, find_lungs, lung_hull, split_sides
 from ct3d.pipeline.anatomy_masks import grown, shrunk
 from ct3d.pipeline.anatomy_regions import find_report_regions
 from ct3d.pipeline.job import Job
@@ -115,6 +115,8 @@ def _find(grid, job):
     job.stage("skeleton", 0.35)
     bone, blood = find_bone(grid, body, right | left, spine, job)
     bone &= ~(right | left | airways)
+    right |= dense_spots(grid, right, left | airways | bone, spine.x_mm, job)
+    left |= dense_spots(grid, left, right | airways | bone, spine.x_mm, job)
     return Findings(body, right, left, tissue, airways, bone, blood, spine)
 
 
