@@ -21,7 +21,7 @@ COARSE_MM = 2.5  # masses, closing of the lungs, effusions
 MARGIN_MM = 15.0  # of the search box around the lungs
 SOFT_TISSUE_HU = -400.0  # half-way between lung and soft tissue: the border of a solid nodule
 FLUID_EDGE_HU = -200.0  # the same for fluid, with room for noise
-EDGE_MM = 1.5  # how far the native mask may reach beyond the smoothed candidate
+EDGE_MM = 2.5  # how far the native mask may reach beyond the smoothed candidate
 LAYER = "lesions"
 
 
