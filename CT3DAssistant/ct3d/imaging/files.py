@@ -23,6 +23,7 @@ __all__ = ["Series", "list_series", "read_volume", "write_labels", "write_volume
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 LARGEST_SHEAR = 0.6  # cosine (37 degrees from square): more than any gantry tilts
 NAN_SHARE = 0.05  # of the voxels that may be no number and are taken for air
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
@@ -113,7 +114,7 @@ def _read_file(path, limit_mb):
         with _quiet():
             reader.ReadImageInformation()
             notes = _check_header(reader, limit_mb)
-            if nifti and nifti.voxel.kind == "f" and reader.GetDimension() == 3:
+            if nifti and nifti.voxel.kind in "iuf" and reader.GetDimension() == 3:
                 return Volume(nifti.voxels(), _ijk_to_ras(reader)), notes
             image = reader.Execute()
     except RuntimeError as error:
@@ -220,11 +221,15 @@ class _Nifti:
         array = np.empty(self.shape_kji[-3:], self.voxel)
         with _unpacked(self.path) as file:
             file.seek(self.start)
-            file.readinto(array)
-        array = array.astype(np.float32, copy=False)
-        if math.isfinite(self.slope) and self.slope != 0:  # 0 and NaN mean: as stored
-            array *= np.float32(self.slope)
-            array += np.float32(self.intercept)
+            rest = memoryview(array).cast("B")
+            while piece := file.read(min(1 << 20, len(rest))):
+                rest[: len(piece)] = piece
+                rest = rest[len(piece) :]
+        if not math.isfinite(self.slope) or self.slope == 0 or (self.slope, self.intercept) == (1, 0):
+            return array  # a slope of 0 or NaN means: as stored
+        array = array.astype(np.float32)
+        array *= np.float32(self.slope)
+        array += np.float32(self.intercept)
         return array
 
 
@@ -249,7 +254,7 @@ def _check_nifti(path: Path) -> _Nifti | None:
         raise InvalidRequest(
             f"The voxel spacing in the header of {path} is zero, negative or no number. Export the CT again."
         )
-    kind = {16: "f4", 64: "f8"}.get(code, f"V{max(1, bits // 8)}")
+    kind = NIFTI_TYPES.get(code, f"V{max(1, bits // 8)}")
     shape = tuple(max(1, n) for n in size[:axes][::-1])
     nifti = _Nifti(path, shape, np.dtype(kind).newbyteorder(order), int(start), slope, intercept)
     if _length_of(path, nifti.length) < nifti.length:
