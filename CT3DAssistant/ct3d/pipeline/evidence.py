@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ct3d.case import Case, Region
-from ct3d.pipeline.facts import finding_of, lesions, size_of
+from ct3d.pipeline.facts import LESION_PREFIX, finding_of, lesions, size_of, was_looked_for
 from ct3d.pipeline.statements import UNIT_OF, Statement, read
 from ct3d.pipeline.words import Number
 
-LESION_PREFIX = {"lung_nodule": "nodule_", "pleural_effusion": "effusion_"}
 DEFAULT = {"mL": "volume", "HU": "mean_hu", "%": "emphysema_index", "mm": "long_diameter"}
 ABOUT = 0.05  # share of its value by which a number "about" may be off
 
@@ -301,11 +300,14 @@ def _is_hedged_enough(statement, finding):
 
 
 def _no_lesion(statement, case, found, finding):
-    if finding is None or finding.state == "not_assessed":
-        return [Reason("finding", f"{statement.subject.replace('_', ' ')} was not assessed")]
     plain = replace(statement, negated=False)
-    there = [region for region in found if not _of_region(plain, case, region)]
-    if there or (not found and finding.state in ("present", "possible")):
+    if [region for region in found if not _of_region(plain, case, region)]:
+        return [Reason("negation", f"{finding.title} is {finding.state}", contradicted=True)]
+    if finding is None or (finding.state == "not_assessed" and not was_looked_for(finding)):
+        return [Reason("finding", f"{statement.subject.replace('_', ' ')} was not assessed")]
+    if finding.state == "not_assessed" and not statement.hedged:
+        return [Reason("presence", f"no candidate was found, which does not exclude {finding.title.lower()}")]
+    if not found and finding.state in ("present", "possible"):
         return [Reason("negation", f"{finding.title} is {finding.state}", contradicted=True)]
     return []
 

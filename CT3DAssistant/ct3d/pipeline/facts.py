@@ -29,6 +29,7 @@ COUNTS = (
     "twelve",
 )
 IMPRESSION = "impression"
+LESION_PREFIX = {"lung_nodule": "nodule_", "pleural_effusion": "effusion_"}  # finding → ids of its candidates
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ def size_of(case: Case, region: Region) -> float:
 def finding_of(case: Case, finding_id: str) -> Finding | None:
     """The finding with this id."""
     return next((finding for finding in case.findings if finding.id == finding_id), None)
+
+
+def was_looked_for(finding: Finding) -> bool:
+    """Whether candidates were looked for; finding none excludes nothing, so it stays not assessed."""
+    return finding.id in LESION_PREFIX and bool(finding.evidence)
 
 
 def _section(case: Case, section: str) -> Iterator[Fact]:
@@ -172,7 +178,7 @@ def _further_nodules(case: Case, rest: list[Region]) -> Fact:
     evidence += [each for _, own in sizes for each in own]
     words = [size for size, _ in sizes if size]
     reach = words[-1] if words[-1:] == words[:1] else f"{words[-1].removesuffix(' mm')} to {words[0]}"
-    slots = {"Count": _count(rest).capitalize(), "count": _count(rest), "range": reach}
+    slots = {"Count": count_in_words(rest).capitalize(), "count": count_in_words(rest), "range": reach}
     return Fact("lungs", tuple(dict.fromkeys(evidence)), template("nodules_further"), slots)
 
 
@@ -189,13 +195,14 @@ def _findings(case: Case, section: str) -> Iterator[Fact]:
     for finding in _untold(case, section):
         slots = {"name": finding.title.lower(), "Name": finding.title}
         evidence = (f"finding/{finding.id}", *finding.evidence)
-        yield Fact(section, evidence, template(f"finding_{finding.state}"), slots)
+        key = f"finding_{finding.state}" if finding.state != "not_assessed" else "none_found"
+        yield Fact(section, evidence, template(key), slots)
 
 
 def _untold(case: Case, section: str) -> list[Finding]:
-    told = {"lung_nodule": lesions(case, "nodule_"), "pleural_effusion": lesions(case, "effusion_")}
-    assessed = [finding for finding in case.findings if finding.state != "not_assessed"]
-    return [each for each in assessed if each.report_region == section and not told.get(each.id)]
+    found = {finding_id: lesions(case, prefix) for finding_id, prefix in LESION_PREFIX.items()}
+    known = [each for each in case.findings if each.state != "not_assessed" or was_looked_for(each)]
+    return [each for each in known if each.report_region == section and not found.get(each.id)]
 
 
 def _nothing_to_say(case: Case, section: str) -> Fact:
@@ -216,7 +223,7 @@ def _impression(case: Case) -> list[Fact]:
     for section in REPORT_REGIONS:
         facts += [replace(fact, section=IMPRESSION) for fact in _findings(case, section) if not _denies(fact)]
     absent = [finding for finding in findings if finding.state == "absent"]
-    missing = [finding for finding in case.findings if finding.state == "not_assessed"]
+    missing = [each for each in case.findings if each.state == "not_assessed" and each not in findings]
     facts += [_list(absent, "negatives", " or ")] if absent else []
     facts += [fact for region in case.regions for fact in _cut_lung(region)]
     facts += [_list(missing, "not_assessed", ", ")] if missing else []
@@ -234,7 +241,7 @@ def _nodule_impression(case: Case) -> Iterator[Fact]:
     evidence += [each for region in found for each in measured(case, region.id, "long_diameter")[1]]
     evidence = tuple(dict.fromkeys([*evidence, *size_evidence, *where_evidence]))
     key = "nodule_one" if len(found) == 1 else "nodule_largest"
-    slots = {"kind": kind, "size": size, "where": where, "count": _count(found)}
+    slots = {"kind": kind, "size": size, "where": where, "count": count_in_words(found)}
     yield Fact(IMPRESSION, evidence, template(key if size else f"{key}_unsized"), slots)
 
 
@@ -254,7 +261,8 @@ def _cut_lung(region: Region) -> Iterator[Fact]:
         yield Fact(IMPRESSION, (f"region/{region.id}",), template("cut"), {"name": region.title.lower()})
 
 
-def _count(found: list[Region]) -> str:
+def count_in_words(found: list[Region]) -> str:
+    """How many they are, in words up to twelve."""
     return COUNTS[len(found)] if len(found) < len(COUNTS) else str(len(found))
 
 

@@ -11,6 +11,7 @@ import tomllib
 from functools import cache
 from typing import Any
 
+from ct3d.cards import ModelCard
 from ct3d.case import REPORT_REGIONS, Case, Flag, Sentence
 from ct3d.models.language import LanguageModel, Message
 from ct3d.pipeline.evidence import check
@@ -32,10 +33,8 @@ def run(params: ReportParams, job: Job) -> ReportResult:
     """
     job.stage("facts", 0.0)
     facts = facts_of(params.case, params.sections)
-    card = job.card(params.card) if params.card else None
     job.stage("language model", 0.02)
-    model = job.model(card) if card else None
-    writer = Writer(params, job, model)
+    writer = Writer(params, job, job.card(params.card) if params.card else None)
     sentences: list[Sentence] = []
     for place, fact in enumerate(facts):
         job.stage(f"writing: {fact.section}", 0.05 + 0.95 * place / len(facts))
@@ -46,9 +45,9 @@ def run(params: ReportParams, job: Job) -> ReportResult:
         job.emit(sentence.text + " ")
     counts = writer.counts | {"sentences": len(sentences)}
     more = {"seed": params.seed, "prompts": writer.prompts, "counts": counts}
-    if model is not None:
-        more |= {"dtype": model.dtype}
-    return ReportResult(tuple(sentences), job.step("report", card, **more), _flags(sentences))
+    if writer.model is not None:
+        more |= {"dtype": writer.model.dtype}
+    return ReportResult(tuple(sentences), job.step("report", writer.card, **more), _flags(sentences))
 
 
 class Writer:
@@ -58,11 +57,12 @@ class Writer:
     (facts where neither did), fixed (facts that have one way only), late (facts after patience had ended).
     """
 
-    def __init__(self, params: ReportParams, job: Job, model: LanguageModel | None):
+    def __init__(self, params: ReportParams, job: Job, card: ModelCard | None):
         self.case: Case = params.case
         self.params = params
         self.job = job
-        self.model = model
+        self.card = card
+        self.model: LanguageModel | None = job.model(card) if card else None
         self.started = time.perf_counter()
         self.counts = dict.fromkeys(("worded", "model", "model_second_draw", "floor", "fixed", "late"), 0)
         self.asked: list[str] = []
