@@ -35,9 +35,18 @@ def read_question(text: str, history: tuple[Turn, ...] = ()) -> Question:
     return _same_of(question, before) if GOES_ON.match(text.strip().lower()) else question
 
 
+def _read(text: str) -> Question:
+    reading = read(text, forgive_typos=True)
+    named = [statement for statement in reading.statements if statement.kind]
+    loose = [statement for statement in reading.statements if not statement.kind]
+    attributes = tuple(dict.fromkeys(name for each in reading.statements for name in each.attributes))
+    main = named[0] if named else (loose[0] if loose else Statement())
+    return Question(_asks(text, attributes), main, attributes, tuple(named[1:]), _strange(reading))
+
+
 def _same_of(question: Question, before: Question) -> Question:
     """What was asked before, of what this one names: "And of the left lung?"."""
-    if question.attributes or question.asks in ("count", "where", "size") or not before.statement.kind:
+    if question.attributes or question.asks not in ("", "describe") or not before.statement.kind:
         return question
     return replace(question, asks=before.asks, attributes=before.attributes)
 

@@ -28,9 +28,8 @@ def scoped(case: Case, scope: Scope) -> Case:
     landmarks = [mark for mark in case.landmarks if _has(mark, scope, ids)]
     attributes = tuple(each for each in case.attributes if each.region in ids)
     part = replace(case, regions=tuple(regions), attributes=attributes, landmarks=tuple(landmarks))
-    return replace(
-        part, findings=tuple(_within(part, finding) for finding in case.findings if _local(finding, ids))
-    )
+    findings = [each for each in case.findings if _local(each, ids) and _has_places(case, each, scope)]
+    return replace(part, findings=tuple(_within(part, finding) for finding in findings))
 
 
 def _is_of(case: Case, region: Region, scope_id: str) -> bool:
@@ -79,6 +78,17 @@ def _has(mark, scope, ids) -> bool:
 def _local(finding: Finding, ids: set[str]) -> bool:
     """Findings that a part can speak of: those with masks of their own, or of the report region chosen."""
     return finding.id in LESION_PREFIX or finding.report_region in ids
+
+
+def _has_places(case: Case, finding: Finding, scope: Scope) -> bool:
+    """Whether it is known of every candidate of a finding if it lies in the scope."""
+    prefix = LESION_PREFIX.get(finding.id)
+    if prefix is None or scope.kind == "region":
+        return True
+    marks = {mark.id for mark in case.landmarks if mark.position_ras is not None}
+    unplaced = [region for region in lesions(case, prefix) if f"{region.id}_center" not in marks]
+    extents = [{"z_low", "z_high"} <= set(case.attributes_of(region.id)) for region in unplaced]
+    return all(extents) if scope.kind == "slices" else not unplaced
 
 
 def _within(part: Case, finding: Finding) -> Finding:
