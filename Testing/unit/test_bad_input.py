@@ -78,6 +78,21 @@ def test_a_nifti_file_of_floats_is_scaled_as_its_header_says(slope_and_intercept
     assert_allclose(volume.ijk_to_ras, chest.ijk_to_ras)
 
 
+def test_a_nifti_file_in_the_other_byte_order_reads_the_same(tmp_path):
+    chest = a_chest()
+    content = a_file(tmp_path, "chest.nii").read_bytes()
+    header = np.frombuffer(content[:352], "u1").copy()
+    for start, size, count in [(0, 4, 1), (40, 2, 8), (68, 2, 4), (76, 4, 11), (252, 2, 2), (256, 4, 18)]:
+        part = header[start : start + size * count].reshape(count, size)
+        part[:] = part[:, ::-1]
+    swapped = tmp_path / "swapped.nii"
+    swapped.write_bytes(header.tobytes() + np.frombuffer(content[352:], "<i2").astype(">i2").tobytes())
+    volume, _ = read_volume(swapped)
+    assert_array_equal(volume.array, chest.array)
+    assert_allclose(volume.ijk_to_ras, chest.ijk_to_ras)
+    assert volume.array.dtype.isnative
+
+
 def test_a_gzip_file_of_several_pieces_is_whole_all_the_same(tmp_path):
     path = a_file(tmp_path, "whole.nii")
     content = path.read_bytes()
