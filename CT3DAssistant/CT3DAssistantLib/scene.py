@@ -73,9 +73,13 @@ def _ijk_to_world(node: VolumeNode) -> np.ndarray:
 def add_volume(scene: Scene, volume: Volume, *, name: str = "CT", notes: tuple[str, ...] = ()) -> VolumeNode:
     """A volume node with a copy of the voxels, shown in a soft-tissue window.
 
+    The node's grid is right-handed: K is turned round where the file's isn't, as Slicer does whenever it
+    reads a volume. So a saved scene comes back with the same voxel order.
+
     Args:
         notes: what reading the files had to mend; they reach the case.
     """
+    volume = right_handed(volume)
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volume.ijk_to_ras))
     slicer.util.updateVolumeFromArray(node, volume.array)
@@ -84,6 +88,15 @@ def add_volume(scene: Scene, volume: Volume, *, name: str = "CT", notes: tuple[s
     node.GetDisplayNode().SetAutoWindowLevel(False)
     node.GetDisplayNode().SetWindowLevel(400, 40)
     return node
+
+
+def right_handed(volume: Volume) -> Volume:
+    """The same volume on a right-handed grid: K runs the other way where it has to; nothing is copied."""
+    if np.linalg.det(volume.ijk_to_ras[:3, :3]) > 0:
+        return volume
+    turn = np.diag([1.0, 1.0, -1.0, 1.0])
+    turn[2, 3] = volume.array.shape[0] - 1
+    return Volume(volume.array[::-1], volume.ijk_to_ras @ turn)
 
 
 def notes_of(node: VolumeNode) -> tuple[str, ...]:
@@ -174,29 +187,29 @@ def layers_from_segmentation(
         segment = segmentation.GetSegment(region.id)
         if segment is not None:
             image = segment.GetRepresentation(_labelmap())
-            target, source = _overlap(image, volume)
-            layer[target][array_of(image)[source] == segment.GetLabelValue()] = region.label
+            target, values = _overlap(image, volume)
+            layer[target][values == segment.GetLabelValue()] = region.label
     return layers
 
 
-def _overlap(image, volume: Volume) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a label map lies in the volume's array, and which part of it does."""
+def _overlap(image, volume: Volume) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The part of the volume's grid (K, J, I) that a label map covers, and the label map's values there."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    shift = np.linalg.inv(volume.ijk_to_ras) @ slicer.util.arrayFromVTKMatrix(matrix)
-    offset = np.round(shift[:3, 3])
-    if not np.allclose(shift[:3, :3], np.eye(3), atol=1e-3) or not np.allclose(
-        shift[:3, 3], offset, atol=0.1
-    ):
+    to_volume = np.linalg.inv(volume.ijk_to_ras) @ slicer.util.arrayFromVTKMatrix(matrix)
+    signs, offset = np.round(np.diag(to_volume)[:3]), np.round(to_volume[:3, 3])
+    is_aligned = np.allclose(to_volume[:3, :3], np.diag(signs), atol=1e-3) and np.all(np.abs(signs) == 1)
+    if not is_aligned or not np.allclose(to_volume[:3, 3], offset, atol=0.1):
         raise InvalidRequest(
             "The segmentation lies on another grid than the volume. Choose the volume it was made from."
         )
-    first = (np.array(image.GetExtent()[0::2]) + offset).astype(int)[::-1]
-    last = (np.array(image.GetExtent()[1::2]) + offset).astype(int)[::-1]
+    ends = [signs * image.GetExtent()[n::2] + offset for n in (0, 1)]  # an axis may run the other way
+    first, last = (end.astype(int)[::-1] for end in (np.minimum(*ends), np.maximum(*ends)))
     low, high = np.maximum(first, 0), np.minimum(last + 1, volume.array.shape)
+    turned = array_of(image)[tuple(slice(None, None, int(sign)) for sign in signs[::-1])]
     target = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     source = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
-    return target, source
+    return target, turned[source]
 
 
 def layers_of(scene: Scene, volume_node: VolumeNode) -> dict[str, np.ndarray]:

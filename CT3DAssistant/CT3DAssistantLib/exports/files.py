@@ -28,7 +28,8 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
         write(part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink()
         reason = error.strerror or error
         raise DiskFull(
             f"{path} can't be written ({reason}). Choose another folder or free space there."
