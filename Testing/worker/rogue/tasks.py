@@ -66,6 +66,7 @@ def deaf(params, job):
 def square(params, job):
     """A light piece of real work: the result travels on the wire and beside it."""
     job.stage("square", 0.0)
+    time.sleep(0.005)  # long enough to be hit by a kill
     ref = job.store(np.full((4, 64, 64), params.value) ** 2)
     return Stored(params.value**2, ref)
 
