@@ -382,6 +382,8 @@ def test_a_transfer_syntax_nobody_here_decodes_is_refused_by_name(tmp_path):
         ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "place in space"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "place in space"),
         ({"ImagePositionPatient": None}, "place in space"),
+        ({"ImagePositionPatient": [0.0, 0.0]}, "place in space"),
+        ({"PixelSpacing": 3.0}, "place in space"),
     ],
 )
 def test_a_series_whose_headers_make_no_ct_volume_is_refused(tags, reason, tmp_path):

@@ -23,7 +23,7 @@ def a_direction(seed: int) -> np.ndarray:
 
 
 def a_grid(
-    direction: np.ndarray, spacing_ijk=(1.1, 1.6, 2.7), size_ijk=(110, 76, 45)
+    direction: np.ndarray, spacing_ijk=(1.6, 2.1, 3.0), size_ijk=(76, 58, 41)
 ) -> tuple[np.ndarray, tuple]:
     """An affine whose grid is centred near the origin of RAS, and its shape."""
     affine = np.eye(4)
@@ -83,12 +83,12 @@ def test_every_label_voxel_that_comes_back_had_its_value_within_half_a_model_vox
     assert apart.max() <= 0.5 + 1e-6
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_linear_field_of_hu_is_the_same_at_every_place_after_resampling(seed):
     affine, shape = a_grid(a_direction(seed))
     slope = np.array([3.0, -2.0, 4.0])
     volume = Volume((voxels_ras(affine, shape) @ slope).reshape(shape).astype(np.float32), affine)
-    for spacing in [(0.9, 1.2, 1.0), (3.0, 4.5, 3.7), (6.0, 2.5, 1.0)]:  # finer; averaged; mixed
+    for spacing in [(2.2, 1.5, 1.4), (4.0, 4.6, 5.7), (7.0, 2.5, 2.0)]:  # finer; averaged; mixed
         scan = resample(volume, spacing_kji_mm=spacing, fill=np.nan)
         places = voxels_ras(scan.ijk_to_ras, scan.array.shape)
         given_ijk = ijk_from_ras(places, affine)

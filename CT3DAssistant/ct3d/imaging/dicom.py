@@ -8,6 +8,7 @@ where too much would have to be invented, the series is refused and the message 
 patient leaves this file.
 """
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,13 +152,14 @@ def _headers(folder: Path, is_deep: bool = True) -> Iterator[Slice]:
     import pydicom  # here, so that the rest of imaging works where there is no pydicom (the worker)
 
     for path in sorted(folder.rglob("*") if is_deep else folder.glob("*")):
-        if not path.is_file() or not is_dicom(path):
-            continue
         try:
-            header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=TAGS)
-            is_image = "Modality" in header and "SOPClassUID" in header  # no DICOMDIR, nothing cut short
+            if not path.is_file() or not is_dicom(path):
+                continue
+            with warnings.catch_warnings(action="ignore"):  # they quote values, which may be a patient's
+                header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=TAGS)
+                is_image = "Modality" in header and "SOPClassUID" in header  # no DICOMDIR, not cut short
         except (OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError):
-            continue  # cut short within its header; the gap it leaves is found by position
+            continue  # not readable, or cut within its header; the gap it leaves is found by position
         if is_image:
             yield Slice(path, header)
 
@@ -191,14 +193,13 @@ def _described(slices):
 
 def _has_place(one):
     """Whether the header says where the image lies: a corner, two square directions and a pixel size."""
-    header = one.header
-    if not all(
-        header.get(tag) for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    ):
+    try:
+        cosines = np.array(one.header.ImageOrientationPatient, float).reshape(2, 3)
+        is_square = np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-2)
+        is_placed = one.position.shape == (3,) and np.isfinite(one.position).all()
+        return is_square and is_placed and one.spacing_ij_mm.shape == (2,) and min(one.spacing_ij_mm) > 0
+    except (AttributeError, TypeError, ValueError, IndexError):  # not there, empty, or no numbers
         return False
-    cosines = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
-    is_square = np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-2)
-    return is_square and np.isfinite(one.position).all() and min(one.spacing_ij_mm) > 0
 
 
 def _chosen(found, series):
@@ -441,7 +442,7 @@ def _on_even_planes(slices, depths, shifts_px, gap):
     low, high = np.floor(shifts_px.min(axis=0) + 1e-3), np.ceil(shifts_px.max(axis=0) - 1e-3)
     rows, columns = slices[0].header.Rows, slices[0].header.Columns
     shape = (1, rows + int(high[1] - low[1]), columns + int(high[0] - low[0]))
-    moved: dict[int, np.ndarray] = {}
+    moved = {}
     planes = np.empty((len(depths_wanted), *shape[1:]), np.float32)
     for k, depth in enumerate(depths_wanted):
         above = int(np.clip(np.searchsorted(depths, depth), 1, len(depths) - 1))

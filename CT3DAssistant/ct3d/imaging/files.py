@@ -9,6 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -221,7 +222,7 @@ class _Nifti:
         array = np.empty(self.shape_kji[-3:], self.voxel)
         with _unpacked(self.path) as file:
             file.seek(self.start)
-            rest = memoryview(array).cast("B")
+            rest = memoryview(array.data).cast("B")
             while piece := file.read(min(1 << 20, len(rest))):
                 rest[: len(piece)] = piece
                 rest = rest[len(piece) :]
@@ -240,10 +241,7 @@ def _check_nifti(path: Path) -> _Nifti | None:
             header = file.read(352)
     except (OSError, EOFError) as error:
         raise InvalidRequest(f"{path} is cut short or no NIfTI file. Copy or export it again.") from error
-    starts = (
-        each for each in "<>" if len(header) >= 348 and struct.unpack_from(f"{each}i", header)[0] == 348
-    )
-    if not (order := next(starts, "")):
+    if len(header) < 348 or (order := _byte_order(header)) is None:
         return None
     axes, *size = struct.unpack_from(f"{order}8h", header, 40)
     code, bits = struct.unpack_from(f"{order}2h", header, 70)
@@ -260,6 +258,13 @@ def _check_nifti(path: Path) -> _Nifti | None:
     if _length_of(path, nifti.length) < nifti.length:
         raise InvalidRequest(f"{path} is cut short: voxels are missing. Copy or export it again.")
     return nifti
+
+
+def _byte_order(header: bytes) -> Literal["<", ">"] | None:
+    """Of a NIfTI-1 header, which begins with its length; None where it is something else."""
+    if header[:4] == struct.pack("<i", 348):
+        return "<"
+    return ">" if header[:4] == struct.pack(">i", 348) else None
 
 
 def _unpacked(path):

@@ -36,8 +36,9 @@ class Volume:
     @property
     def geometry(self) -> Geometry:
         """The grid as the case records it."""
-        rows = tuple(tuple(float(x) for x in row) for row in self.ijk_to_ras)
-        return Geometry(tuple(int(n) for n in self.array.shape), self.spacing_kji_mm, rows)
+        k, j, i = self.array.shape
+        a, b, c, d = ((float(w), float(x), float(y), float(z)) for w, x, y, z in self.ijk_to_ras)
+        return Geometry((int(k), int(j), int(i)), self.spacing_kji_mm, (a, b, c, d))
 
     @property
     def orientation(self) -> str:
@@ -49,7 +50,8 @@ class Volume:
 def nearest_axes(ijk_to_ras: np.ndarray) -> tuple[int, int, int]:
     """For I, J and K the RAS axis (0, 1, 2) that each runs along most; never the same axis twice."""
     cosines = np.abs(ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0))
-    return max(permutations(range(3)), key=lambda axes: sum(cosines[axis, n] for n, axis in enumerate(axes)))
+    i, j, k = max(permutations(range(3)), key=lambda axes: cosines[axes, range(3)].sum())
+    return i, j, k
 
 
 def ijk_from_ras(points_ras: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
