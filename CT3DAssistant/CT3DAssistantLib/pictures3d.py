@@ -86,6 +86,7 @@ def draw(folder: Path, path: Path) -> tuple:
         if (folder / f"{name}.npy").is_file():
             _add_surfaces(session, case, np.load(folder / f"{name}.npy"), name, step)
     points = session.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    points.CreateDefaultDisplayNodes()
     write_points(points, tuple(each for each in case.landmarks if each.position_ras))
     _style(points.GetDisplayNode())
     return session, _render(session, path)
@@ -106,9 +107,9 @@ def _add_surfaces(
 
 
 def _style(display) -> None:
-    display.SetGlyphTypeFromString("Sphere3D")
+    display.SetGlyphTypeFromString("CrossDot2D")
     display.SetUseGlyphScale(False)
-    display.SetGlyphSize(6.0)
+    display.SetGlyphSize(7.0)
     display.SetTextScale(2.2)
     display.SetSelectedColor(1.0, 0.84, 0.25)
     display.SetOccludedVisibility(True)
@@ -135,7 +136,7 @@ def _render(session: Session, path: Path, size: int = 760) -> tuple:
     camera.RotateTo(slicer.vtkMRMLCameraNode.Anterior)
     renderer.ResetCamera()
     renderer.GetActiveCamera().Azimuth(18)
-    renderer.GetActiveCamera().Zoom(1.45)
+    renderer.GetActiveCamera().Zoom(1.35)
     renderer.ResetCameraClippingRange()
     window.Render()
     grab = vtk.vtkWindowToImageFilter()

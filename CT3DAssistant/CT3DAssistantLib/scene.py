@@ -226,6 +226,7 @@ def add_landmarks(
     """One control point per landmark, in the card's order; a missing one has the status "missing"."""
     kind = "vtkMRMLMarkupsFiducialNode"
     node = claim(scene, volume_node, role="landmarks", kind=kind, name="landmarks")
+    node.CreateDefaultDisplayNodes()
     write_points(node, landmarks)
     stamp(node)
     return node
@@ -235,7 +236,6 @@ def write_points(node: slicer.vtkMRMLMarkupsFiducialNode, landmarks: tuple[Landm
     """Replace a node's control points by the landmarks: label, description, position and status."""
     node.RemoveAllControlPoints()
     node.SetControlPointLabelFormat("%d")
-    node.CreateDefaultDisplayNodes()
     for landmark in landmarks:
         n = node.AddControlPointWorld(
             vtk.vtkVector3d(*(landmark.position_ras or (0.0, 0.0, 0.0))), landmark.title

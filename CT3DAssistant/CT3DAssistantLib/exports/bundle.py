@@ -13,10 +13,11 @@ from CT3DAssistantLib.exports.figures import make_figures
 from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.exports.html import write_html
 from CT3DAssistantLib.exports.landmarks import write_landmarks
-from CT3DAssistantLib.exports.regions import write_regions
+from CT3DAssistantLib.exports.regions import write_segmentation
+from CT3DAssistantLib.ownership import node_of
 from CT3DAssistantLib.pictures import key_pictures
 from CT3DAssistantLib.pictures3d import picture_3d
-from CT3DAssistantLib.scene import case_of, layers_of, save_mrb, volume_from_node
+from CT3DAssistantLib.scene import case_of, layers_from_segmentation, save_mrb, volume_from_node
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,31 @@ def export_case(
     if case is None:
         raise InvalidRequest("There is no analysis of this volume yet. Analyse it first.")
     folder = make_folder(folder)
-    volume, layers = volume_from_node(volume_node), layers_of(scene, volume_node)
     files = [
         write_file(folder / "case.json", case.to_json()),
         write_attributes(folder / "attributes.csv", case),
         write_landmarks(folder / "landmarks.mrk.json", case),
-        write_regions(folder / "regions.seg.nrrd", case, layers),
     ]
+    segmentation = node_of(scene, volume_node, "segmentation")
+    if segmentation is not None:
+        files.append(write_segmentation(folder / "regions.seg.nrrd", segmentation))
+    shown, notes = _write_pictures(case, volume_from_node(volume_node), segmentation, folder, with_3d=with_3d)
+    save_mrb(scene, folder / "case.mrb")
+    return Exported((*files, *shown, folder / "case.mrb"), notes)
+
+
+def _write_pictures(case, volume, segmentation, folder, *, with_3d) -> tuple[list[Path], tuple[str, ...]]:
+    drawn = tuple(region for region in case.regions if region.layer != "body")
+    layers = layers_from_segmentation(segmentation, volume, drawn) if segmentation is not None else {}
     keys = key_pictures(case, volume, layers)
-    files += [write_file(folder / f"{plane}.png", _png(image)) for plane, image in keys.items()]
+    files = [write_file(folder / f"{plane}.png", _png(image)) for plane, image in keys.items()]
     picture = folder / "3d.png"
     note = picture_3d(case, layers, picture) if with_3d else None
-    has_3d = with_3d and note is None
+    if with_3d and note is None:
+        files.append(picture)
+    figures = make_figures(case, volume, layers, keys=keys, picture_3d=picture if picture in files else None)
     notes = (note,) if note else ()
-    figures = make_figures(case, volume, layers, keys=keys, picture_3d=picture if has_3d else None)
-    files += [picture] if has_3d else []
-    files.append(write_html(folder / "report.html", case, figures, notes=notes))
-    save_mrb(scene, folder / "case.mrb")
-    return Exported((*files, folder / "case.mrb"), notes)
+    return [*files, write_html(folder / "report.html", case, figures, notes=notes)], notes
 
 
 def make_folder(folder: Path) -> Path:

@@ -15,8 +15,8 @@ def write_landmarks(path: Path, case: Case) -> Path:
     Raises:
         DiskFull: if the file can't be written.
     """
-    scene = slicer.vtkMRMLScene()
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "landmarks")
+    node = slicer.vtkMRMLMarkupsFiducialNode()
+    node.SetName("landmarks")
     write_points(node, case.landmarks)
     storage = slicer.vtkMRMLMarkupsJsonStorageNode()
 

@@ -21,9 +21,17 @@ def write_regions(path: Path, case: Case, layers: Mapping[str, np.ndarray]) -> P
     Raises:
         DiskFull: if the file can't be written.
     """
-    scene = slicer.vtkMRMLScene()
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "regions")
+    node = slicer.vtkMRMLSegmentationNode()
     write_segments(node, layers, case.regions, np.array(case.input.geometry.ijk_to_ras))
+    return write_segmentation(path, node)
+
+
+def write_segmentation(path: Path, node: slicer.vtkMRMLSegmentationNode) -> Path:
+    """Write a segmentation node as it is, a person's edits included.
+
+    Raises:
+        DiskFull: if the file can't be written.
+    """
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetCompressionParameter("gzip_fastest")
 
