@@ -159,7 +159,7 @@ def _refuse_others(question: Question, case: Case) -> None:
         if each.kind == "finding":
             finding = finding_of(case, each.subject)
             if finding is None or (finding.state == "not_assessed" and not was_looked_for(finding)):
-                why = finding.why if finding else "no model of this installation knows it"
+                why = finding.why if finding else "nothing here, or in the part asked about, tells of it"
                 raise CannotTell(f"{each.subject.replace('_', ' ')} was not assessed: {why}")
         elif each.kind == "organ" and not regions_of(case, each.subject):
             raise CannotTell(f"{each.subject.replace('_', ' ')} is not among the regions that were found")
@@ -253,8 +253,9 @@ def _about_lesions(question: Question, case: Case) -> Iterator[Said]:
     for attribute in _names_asked(question, names):
         if attribute != "short_diameter" or question.attributes or measured(case, region.id, attribute)[1]:
             said = _measurement(question, case, region, name, attribute)
-            siblings = tuple(f"region/{each.id}" for each in lesions(case, LESION_PREFIX[statement.subject]))
-            yield Said(said.text, tuple(dict.fromkeys((*said.evidence, *siblings))))
+            others = (f"region/{each.id}" for each in lesions(case, LESION_PREFIX[statement.subject]))
+            leans_on = (*said.evidence, *measured(case, region.id, "zone")[1], *others)
+            yield Said(said.text, tuple(dict.fromkeys(leans_on)))
 
 
 def _chosen(question: Question, case: Case) -> list[Region]:

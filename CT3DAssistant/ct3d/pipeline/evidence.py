@@ -135,10 +135,20 @@ def _of_pair(statement, case, regions):
             values = [min(values) if number.range_end == "low" else max(values)]
         elif name in ("", "volume") and number.unit == "mL" and len(values) == len(regions):
             values = [sum(values)]
+        elif (
+            together := _together(case, statement.subject, name or DEFAULT.get(number.unit, ""))
+        ) is not None:
+            values = [together]
         if not values or not all(_matches(number, value) for value in values):
             said = f"{number.value:g} {number.unit}"
             reasons.append(Reason("number", f"{said} does not hold for both", contradicted=bool(values)))
     return reasons
+
+
+def _together(case, term, name):
+    """The measurement of both sides as one region, as "lungs" of "lung"."""
+    attribute = case.attributes_of(f"{term}s").get(name)
+    return None if attribute is None else attribute.value
 
 
 def _of_region(statement, case, region):
@@ -267,31 +277,35 @@ def _of_lesions(statement, case, found, whole):
     finding = finding_of(case, statement.subject)
     if statement.negated:
         return _no_lesion(statement, case, found, finding)
-    if not found:
-        assessed = finding is not None and finding.state != "not_assessed"
-        return [
-            Reason("negation" if assessed else "finding", "no candidate was found", contradicted=assessed)
-        ]
-    reasons = (
-        []
-        if _is_hedged_enough(statement, finding)
-        else [Reason("presence", f"{finding.title} is only possible")]
-    )
-    if set(statement.places) - {"lung"} and statement.subject == "lung_nodule":
-        return [*reasons, Reason("place", "candidates lie in the lungs", contradicted=True)]
     if statement.index is not None:
         found = [region for region in found if region.id.endswith(f"_{statement.index}")]
-        if not found:
-            return [Reason("count", f"there is no candidate {statement.index}", contradicted=True)]
-    if statement.count is not None and (wrong := _count(statement, case, found, whole)):
-        return [*reasons, wrong]
+    if wrong := _no_such(statement, found, finding) or _count(statement, case, found, whole):
+        return [wrong]
     if statement.superlative:
         pick = max if statement.superlative == "largest" else min
         found = [pick(found, key=lambda region: size_of(case, region))]
     if any(number.range_end for number, _ in statement.numbers):
-        return reasons + _range(statement, case, found, whole)
+        return _range(statement, case, found, whole)
     single = replace(statement, negated=False)
-    return reasons + min((_of_region(single, case, region) for region in found), key=len)
+    reasons = min((_of_region(single, case, region) for region in found), key=len)
+    if not _is_hedged_enough(statement, finding):
+        reasons = [*reasons, Reason("presence", f"{finding.title} is only possible")]
+    return reasons
+
+
+def _no_such(statement, found, finding):
+    """Why no candidate can be the one that is meant, before its measurements are looked at."""
+    if not found:
+        assessed = finding is not None and finding.state != "not_assessed"
+        return Reason(
+            "negation" if assessed else "finding", "no such candidate was found", contradicted=assessed
+        )
+    if set(statement.places) - {"lung"}:
+        return Reason("place", "candidates lie in the lungs and around them", contradicted=True)
+    both = {"left", "right"} if statement.sides >= {"left", "right"} or "both" in statement.sides else set()
+    if missing := both - {region.side for region in found}:
+        return Reason("side", f"there is no candidate on the {missing.pop()}", contradicted=True)
+    return None
 
 
 def _is_hedged_enough(statement, finding):
@@ -313,6 +327,8 @@ def _no_lesion(statement, case, found, finding):
 
 
 def _count(statement, case, found, whole):
+    if statement.count is None:
+        return None
     bare = replace(statement, numbers=[], negated=False)
     if statement.superlative:  # "the largest of six, in the left lung": the six are everywhere
         bare = replace(bare, sides=set(), zones=set())

@@ -36,10 +36,14 @@ def read_question(text: str, history: tuple[Turn, ...] = ()) -> Question:
 
 
 def _read(text: str) -> Question:
+    for phrase, plain in _table()["means"].items():
+        text = re.sub(rf"\b{phrase}\b", plain, text, flags=re.IGNORECASE)
     reading = read(text, forgive_typos=True)
     named = [statement for statement in reading.statements if statement.kind]
     loose = [statement for statement in reading.statements if not statement.kind]
     attributes = tuple(dict.fromkeys(name for each in reading.statements for name in each.attributes))
+    for statement in named:
+        statement.subject = _table()["part_of"].get(statement.subject, statement.subject)
     main = named[0] if named else (loose[0] if loose else Statement())
     return Question(_asks(text, attributes), main, attributes, tuple(named[1:]), _strange(reading))
 

@@ -37,6 +37,7 @@ class Statement:
     index: int | None = None  # "nodule 2"
     count: int | None = None  # "two nodules"
     sides: set[str] = field(default_factory=set)
+    said_sides: list[str] = field(default_factory=list)  # the same, in the order of the words
     zones: set[str] = field(default_factory=set)
     places: list[str] = field(default_factory=list)  # organs that a finding is said to be in
     numbers: list[tuple[Number, str]] = field(
@@ -65,7 +66,7 @@ def read(text: str, *, forgive_typos: bool = False) -> Reading:
         reader.take(place)
     reader.end_clause()
     if "respectively" in text.lower():
-        _share_out(reader.done)
+        reader.done = _shared_out(reader.done)
     return Reading(tuple(reader.done), tuple(reader.strange))
 
 
@@ -138,6 +139,7 @@ class _Reader:
         target = self._target(place)
         if mention.kind == "side":
             target.sides.add(mention.value)
+            target.said_sides.append(mention.value)
         elif mention.kind == "zone":
             target.zones.add(mention.value)
         elif mention.kind == "hedge":
@@ -213,13 +215,12 @@ class _Reader:
             self.strange.append(("word", mention.text))
 
 
-def _share_out(statements: list[Statement]) -> None:
-    """Give the n-th number to the n-th subject, as in "… measure 3 and 2 mL, respectively"."""
+def _shared_out(statements: list[Statement]) -> list[Statement]:
+    """Give the n-th number to the n-th subject or side, as in "… measure 3 and 2 mL, respectively"."""
     named = [statement for statement in statements if statement.kind]
-    if len(named) == 1 and named[0].sides == {"left", "right"}:
-        return  # one subject with two sides: which number is whose can't be told apart here
-    numbers = [number for statement in named for number in statement.numbers]
-    for statement in named:
-        statement.numbers = []
-    for place, number in enumerate(numbers):
-        named[place % len(named)].numbers.append(number)
+    if len(named) == 1 and len(named[0].said_sides) == 2:
+        named = [replace(named[0], sides={side}) for side in named[0].said_sides]
+        numbers = list(named[0].numbers)
+    else:
+        numbers = [number for statement in named for number in statement.numbers]
+    return [replace(each, numbers=numbers[place :: len(named)]) for place, each in enumerate(named)]
