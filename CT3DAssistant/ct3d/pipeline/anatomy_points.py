@@ -3,10 +3,12 @@
 import numpy as np
 from scipy import ndimage
 
-from ct3d.pipeline.anatomy_masks import IN_SLICE
+from ct3d.pipeline.anatomy_masks import IN_SLICE, largest_part
 
 BRANCH_MM2 = 25.0  # smallest cross-section of a main bronchus
 APART_MM = 9.0  # how far below the carina both main bronchi must still be apart
+ARCH_MM2 = 450.0  # cross-section of the arch just below its top; its branches have less
+CONTRAST_HU = 130  # blood with contrast medium lies above
 OUTER_SHARE = {
     True: 0.65,
     False: 0.55,
@@ -70,8 +72,53 @@ def _between(slice_labels, pair, k):
     return np.array([k + 0.5, j, i])
 
 
-def dome(lung: np.ndarray, is_right: bool, spacing_kji_mm: tuple[float, float, float]) -> np.ndarray | None:
-    """Top of the diaphragm under a lung, as (k, j, i): the highest point of its under-surface away from the heart."""
+def end_of(
+    mask: np.ndarray, spacing_kji_mm: tuple[float, float, float], *, is_top: bool
+) -> np.ndarray | None:
+    """The highest or lowest place of a mask as (k, j, i): the middle of its outermost 3 mm."""
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not slices.size:
+        return None
+    thick = max(1, round(3.0 / spacing_kji_mm[0]))
+    first = slices[-1] + 1 - thick if is_top else slices[0]
+    slab = slice(max(0, int(first)), int(first) + thick)
+    _, j, i = np.argwhere(largest_part(mask[slab])).mean(axis=0)
+    return np.array([slices[-1] if is_top else slices[0], j, i], float)
+
+
+def aortic_arch(
+    vessels: np.ndarray,
+    hu: np.ndarray,
+    split_kji: np.ndarray | None,
+    spacing_kji_mm: tuple[float, float, float],
+) -> np.ndarray | None:
+    """Top of the aortic arch as (k, j, i): the highest wide contrast-filled cross-section left of the trachea.
+
+    None without contrast medium, without carina, or where no such cross-section lies above it.
+    """
+    if split_kji is None:
+        return None
+    k0, _, i0 = (round(float(c)) for c in split_kji)
+    reach = slice(0, max(0, i0 + round(10.0 / spacing_kji_mm[2])))
+    for k in range(min(len(vessels) - 1, k0 + round(70.0 / spacing_kji_mm[0])), k0, -1):
+        spot = largest_part(vessels[k, :, reach] & (hu[k, :, reach] > CONTRAST_HU))
+        if np.count_nonzero(spot) * spacing_kji_mm[1] * spacing_kji_mm[2] > ARCH_MM2:
+            return np.array([k, *np.argwhere(spot).mean(axis=0)])
+    return None
+
+
+def dome(
+    lung: np.ndarray,
+    is_right: bool,
+    spacing_kji_mm: tuple[float, float, float],
+    *,
+    has_heart: bool | None = None,
+) -> np.ndarray | None:
+    """Top of the diaphragm under a lung, as (k, j, i): the highest point of its under-surface away from the heart.
+
+    Args:
+        has_heart: whether the heart may lie on this side, so that less of the surface is searched; None: on the left.
+    """
     shadow = lung.any(axis=0)
     if not shadow.any():
         return None
@@ -79,11 +126,10 @@ def dome(lung: np.ndarray, is_right: bool, spacing_kji_mm: tuple[float, float, f
     from_back = (np.arange(shadow.shape[0]) - rows[0]) / max(1, rows[-1] - rows[0])
     from_left = (np.arange(shadow.shape[1]) - columns[0]) / max(1, columns[-1] - columns[0])
     from_outside = 1 - from_left if is_right else from_left
-    is_sought = (from_back <= BACK_SHARE[is_right])[:, None] & (from_outside <= OUTER_SHARE[is_right])[
-        None, :
-    ]
+    has_heart = not is_right if has_heart is None else has_heart
+    is_back, is_outer = from_back <= BACK_SHARE[has_heart], from_outside <= OUTER_SHARE[has_heart]
     radius = max(1, round(6.0 / spacing_kji_mm[1]))
-    core = ndimage.binary_erosion(shadow, iterations=radius) & is_sought
+    core = ndimage.binary_erosion(shadow, iterations=radius) & is_back[:, None] & is_outer[None, :]
     if not core.any():
         return None
     smooth = ndimage.median_filter(lung.argmax(axis=0).astype(float), 2 * (radius // 2) + 1)

@@ -9,10 +9,10 @@ from scipy import ndimage
 
 from ct3d.case import REPORT_REGIONS
 from ct3d.pipeline.anatomy_bones import before_spine, between_lungs
-from ct3d.pipeline.anatomy_checks import Findings
+from ct3d.pipeline.anatomy_found import Findings
 from ct3d.pipeline.anatomy_lungs import Grid
 from ct3d.pipeline.anatomy_masks import closed, distance_mm, grown, largest_part, opened
-from ct3d.pipeline.anatomy_points import carina, dome
+from ct3d.pipeline.anatomy_points import dome
 from ct3d.pipeline.job import Job
 
 WALL_MM = 18.0  # skin, fat and muscle around the abdomen
@@ -83,9 +83,8 @@ def _heart(grid, found, middle, job):
 
 def _heart_top(grid, found):
     """First slice above the heart: below the carina, else at 60 % of the lungs' height."""
-    split = carina(found.airways, grid.spacing)
-    if split is not None:
-        return max(int(split[0] - HEART_BELOW_CARINA_MM / grid.spacing[0]), 1)
+    if found.carina_kji is not None:
+        return max(int(found.carina_kji[0] - HEART_BELOW_CARINA_MM / grid.spacing[0]), 1)
     k = np.flatnonzero((found.right | found.left).any(axis=(1, 2)))
     return int(k[0] + 0.6 * (k[-1] - k[0])) + 1
 

@@ -15,10 +15,12 @@ from ct3d.imaging.prepare import WayBack, prepare
 from ct3d.imaging.volume import Volume
 from ct3d.pipeline.anatomy_airways import find_airways
 from ct3d.pipeline.anatomy_bones import BRIGHT_HU, find_bone, find_spine
-from ct3d.pipeline.anatomy_checks import Findings, check_anatomy, describe_organs, describe_report_regions
+from ct3d.pipeline.anatomy_checks import check_anatomy
+from ct3d.pipeline.anatomy_found import Findings, describe_organs, describe_report_regions
 from ct3d.pipeline.anatomy_lungs import Grid, dense_spots, find_body, find_lungs, lung_hull, split_sides
 from ct3d.pipeline.anatomy_masks import grown, shrunk
 from ct3d.pipeline.anatomy_regions import find_report_regions
+from ct3d.pipeline.anatomy_points import carina
 from ct3d.pipeline.job import Job
 from ct3d.pipeline.lesions import find_candidates
 
@@ -115,9 +117,15 @@ def _find(grid, job):
     job.stage("skeleton", 0.35)
     bone, blood = find_bone(grid, body, right | left, spine, job)
     bone &= ~(right | left | airways)
-    right |= dense_spots(grid, right, left | airways | bone, spine.x_mm, job)
-    left |= dense_spots(grid, left, right | airways | bone, spine.x_mm, job)
-    return Findings(body, right, left, tissue, airways, bone, blood, spine)
+    notes = {}
+    for name, lung, other in (("right_lung", right, left), ("left_lung", left, right)):
+        dense = dense_spots(grid, lung, other | airways | bone, spine.x_mm, job)
+        lung |= dense
+        if dense.any():
+            ml = np.count_nonzero(dense) * grid.voxel_ml
+            notes[name] = f"About {ml:.0f} mL of dense tissue at the wall are counted as lung."
+    split = carina(airways, grid.spacing)
+    return Findings(body, right, left, tissue, airways, bone, blood, spine, grid.voxel_ml, split, notes)
 
 
 def _codes(grid: Grid, found: Findings) -> np.ndarray:
