@@ -237,7 +237,7 @@ class LineBuffer:
         if self._size > self.limit:
             self._parts, self._size = [], 0
             raise InvalidRequest(
-                f"A line is longer than {self.limit >> 20} MB. Only messages may be written to the wire."
+                f"A line is longer than {self.limit} bytes. Only messages may be written to the wire."
             )
         if part:
             self._parts.append(part)
