@@ -1,30 +1,26 @@
 """CT volumes from files and back: NIfTI, NRRD, MHA, MHD, and DICOM through `dicom`. Outside all is RAS."""
 
 import errno
-import gzip
 import math
 import os
-import struct
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
 
 from ct3d.errors import DiskFull, InvalidRequest
-from ct3d.imaging.check import SAMPLE, check_ct, check_grid, is_shifted_ct, largest_shear
+from ct3d.imaging.check import SAMPLE, SHEAR, check_ct, check_grid, is_shifted_ct, largest_shear
 from ct3d.imaging.dicom import Series, is_dicom, list_series, read_series
+from ct3d.imaging.nifti import check_nifti
 from ct3d.imaging.resample import AIR_HU, resample
+from ct3d.imaging.stack import LPS_TO_RAS
 from ct3d.imaging.volume import Volume
 
 __all__ = ["Series", "list_series", "read_volume", "write_labels", "write_volume"]
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 LARGEST_SHEAR = 0.6  # cosine (37 degrees from square): more than any gantry tilts
 NAN_SHARE = 0.05  # of the voxels that may be no number and are taken for air
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
@@ -79,7 +75,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
             with _quiet():
                 sitk.WriteImage(image, str(part), ending != ".nii")
             if ending.startswith(".nii"):
-                _check_nifti(part)  # ITK doesn't say when a full disk cut the file
+                check_nifti(part)  # ITK doesn't say when a full disk cut the file
             part.replace(path)
     except (OSError, RuntimeError, InvalidRequest) as error:
         if isinstance(error, OSError) and error.errno not in NO_ROOM:
@@ -108,7 +104,7 @@ def free_memory_mb() -> float | None:
 def _read_file(path, limit_mb):
     if path.stat().st_size == 0:
         raise InvalidRequest(f"{path} is empty. Copy or export it again.")
-    nifti = _check_nifti(path) if path.name.lower().endswith((".nii", ".nii.gz")) else None
+    nifti = check_nifti(path) if path.name.lower().endswith((".nii", ".nii.gz")) else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -184,7 +180,7 @@ def _ijk_to_ras(image):
 
 
 def _image_of(volume):
-    if largest_shear(volume.ijk_to_ras) > 1e-3:
+    if largest_shear(volume.ijk_to_ras) > SHEAR:
         raise InvalidRequest(
             "This grid's axes aren't square; files can't hold it. Resample the volume first."
         )
@@ -196,94 +192,6 @@ def _image_of(volume):
     image.SetDirection((ijk_to_lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(ijk_to_lps[:3, 3].tolist())
     return image
-
-
-@dataclass(frozen=True)
-class _Nifti:
-    """A NIfTI-1 file, seen without ITK's reader.
-
-    That reader takes a spacing of 0 as 1 mm, fills a cut file with zeros, and makes NaN 0 HU, which is water.
-    """
-
-    path: Path
-    shape_kji: tuple[int, ...]
-    voxel: np.dtype
-    start: int
-    slope: float
-    intercept: float
-
-    @property
-    def length(self) -> int:
-        """Bytes that the file must hold, unpacked."""
-        return self.start + math.prod(self.shape_kji) * self.voxel.itemsize
-
-    def voxels(self) -> np.ndarray:
-        """(K, J, I), scaled, NaN and infinity kept."""
-        array = np.empty(self.shape_kji[-3:], self.voxel)
-        with _unpacked(self.path) as file:
-            file.seek(self.start)
-            rest = memoryview(array.data).cast("B")
-            while piece := file.read(min(1 << 20, len(rest))):
-                rest[: len(piece)] = piece
-                rest = rest[len(piece) :]
-        if not math.isfinite(self.slope) or self.slope == 0 or (self.slope, self.intercept) == (1, 0):
-            return array  # a slope of 0 or NaN means: as stored
-        array = array.astype(np.float32)
-        array *= np.float32(self.slope)
-        array += np.float32(self.intercept)
-        return array
-
-
-def _check_nifti(path: Path) -> _Nifti | None:
-    """The header of a whole NIfTI-1 file; None for what is left to the reader (NIfTI-2, or no NIfTI)."""
-    try:
-        with _unpacked(path) as file:
-            header = file.read(352)
-    except (OSError, EOFError) as error:
-        raise InvalidRequest(f"{path} is cut short or no NIfTI file. Copy or export it again.") from error
-    if len(header) < 348 or (order := _byte_order(header)) is None:
-        return None
-    axes, *size = struct.unpack_from(f"{order}8h", header, 40)
-    code, bits = struct.unpack_from(f"{order}2h", header, 70)
-    spacing = struct.unpack_from(f"{order}3f", header, 80)
-    start, slope, intercept = struct.unpack_from(f"{order}3f", header, 108)
-    axes = max(1, min(axes, 7))
-    if not all(math.isfinite(each) and each > 0 for each in spacing[:axes]):
-        raise InvalidRequest(
-            f"The voxel spacing in the header of {path} is zero, negative or no number. Export the CT again."
-        )
-    kind = NIFTI_TYPES.get(code, f"V{max(1, bits // 8)}")
-    shape = tuple(max(1, n) for n in size[:axes][::-1])
-    nifti = _Nifti(path, shape, np.dtype(kind).newbyteorder(order), int(start), slope, intercept)
-    if _length_of(path, nifti.length) < nifti.length:
-        raise InvalidRequest(f"{path} is cut short: voxels are missing. Copy or export it again.")
-    return nifti
-
-
-def _byte_order(header: bytes) -> Literal["<", ">"] | None:
-    """Of a NIfTI-1 header, which begins with its length; None where it is something else."""
-    if header[:4] == struct.pack("<i", 348):
-        return "<"
-    return ">" if header[:4] == struct.pack(">i", 348) else None
-
-
-def _unpacked(path):
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
-
-
-def _length_of(path, needed):
-    """Bytes of content; of a gzip file from its last four bytes where they agree, else by unpacking it."""
-    if not path.name.lower().endswith(".gz"):
-        return path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(-4, os.SEEK_END)
-        if struct.unpack("<I", file.read(4))[0] == needed % 2**32:
-            return needed
-    try:
-        with gzip.open(path, "rb") as file:
-            return sum(len(piece) for piece in iter(lambda: file.read(1 << 20), b""))
-    except (OSError, EOFError):
-        return 0
 
 
 def _mended(volume):
@@ -298,7 +206,7 @@ def _mended(volume):
         array = (array - 1024).astype(array.dtype if array.dtype.kind != "u" else np.int16)
         notes.append("Values were HU + 1024 (16-bit CT without its rescale): 1024 was subtracted.")
     volume = Volume(array, volume.ijk_to_ras)
-    if largest_shear(volume.ijk_to_ras) > 1e-3:
+    if largest_shear(volume.ijk_to_ras) > SHEAR:
         notes.append("The grid's axes weren't square (sheared): resampled to a straight grid.")
         volume = resample(volume, orientation=volume.orientation)
     return volume, tuple(notes)
