@@ -37,7 +37,7 @@ WITH_SIMPLEITK = {"files.py", "dicom.py", "stack.py", "resample.py", "labels.py"
 WITHOUT_QT = ("logic.py", "scene.py", "results.py", "terminology.py")
 MAY_CATCH_ALL = {
     "ct3d/worker/server.py",
-    "ct3d/models/language.py",  # carries an exception past a C library that would swallow it, and raises it again
+    "ct3d/models/language.py",  # carries an exception past a C library, then raises it
     "CT3DAssistantLib/panels/panel.py",
     "CT3DAssistantLib/cli.py",
 }
