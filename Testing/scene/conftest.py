@@ -107,7 +107,8 @@ def make_phantom(directions: np.ndarray, shift: tuple[float, float, float]) -> P
     body = np.ones(SHAPE_KJI, np.uint8)
     body[0] = 0
     noise = np.random.default_rng(7).integers(-20, 20, SHAPE_KJI)
-    array = np.where(lesions > 0, 30, np.where(organs > 0, -850, 40)) + noise
+    tissue = np.where(lesions > 0, 30, np.where(organs > 0, -850, 40))
+    array = np.where(body > 0, tissue, -1000) + noise
     volume = Volume(array.astype(np.int16), matrix)
     layers = {"body": body, "organs": organs, "report_regions": report, "lesions": lesions}
     return Phantom(volume, layers, make_case(volume, centers), centers)
