@@ -322,6 +322,7 @@ def test_a_folder_of_two_patients_is_refused_without_naming_them(tmp_path):
 def test_two_patients_in_one_series_are_refused_without_naming_them(tmp_path):
     a_series(tmp_path, axial_positions(EVEN), PatientID=lambda n: f"SECRET-{n // 12}")
     assert "more than one patient" in refusal(tmp_path)
+    assert "more than one patient" in refusal(tmp_path, series=0)
 
 
 def test_two_frames_of_reference_in_one_series_are_refused(tmp_path):

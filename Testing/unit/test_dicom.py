@@ -248,9 +248,30 @@ def test_every_slice_is_scaled_by_its_own_rescale(tmp_path):
             ds.PixelData = (ds.pixel_array + 1000).tobytes()
             ds.RescaleIntercept = -2024
             ds.save_as(path)
+        if n % 3 == 1:
+            ds = pydicom.dcmread(path)
+            ds.PixelData = (ds.pixel_array * 2).tobytes()
+            ds.RescaleSlope = 0.5
+            ds.save_as(path)
     volume, _ = read_volume(tmp_path)
     places = ras_from_kji(np.moveaxis(np.indices(volume.array.shape), 0, -1), volume.ijk_to_ras)
     assert_array_equal(volume.array, chest_hu(places))
+
+
+def test_fractions_of_hu_in_later_slices_are_kept(tmp_path):
+    a_series(tmp_path, axial_positions(EVEN))
+    lowest = min(tmp_path.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    for path in tmp_path.iterdir():
+        if path != lowest:
+            ds = pydicom.dcmread(path)
+            ds.PixelData = (ds.pixel_array * 2 + 1).tobytes()
+            ds.RescaleSlope = 0.5
+            ds.save_as(path)
+    volume, _ = read_volume(tmp_path)
+    places = ras_from_kji(np.moveaxis(np.indices(volume.array.shape), 0, -1), volume.ijk_to_ras)
+    assert volume.array.dtype == np.float32
+    assert_array_equal(volume.array[0], chest_hu(places)[0])
+    assert_array_equal(volume.array[1:], chest_hu(places)[1:] + 0.5)
 
 
 @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5"])
