@@ -79,6 +79,15 @@ def test_a_ball_that_touches_the_chest_wall_is_found(a_job):
     assert np.linalg.norm(center_ras(layer, regions[0], chest.volume) - (96.0, 0.0, 5.0)) < 3.0
 
 
+def test_a_ball_at_the_end_of_the_scan_is_said_to_be_cut(a_job):
+    chest = synthetic_chest()
+    chest.plant_ball((60.0, 0.0, 0.0), 20.0)
+    half = slice(None, len(chest.organs) // 2 + 2)
+    volume = Volume(chest.volume.array[half], chest.volume.ijk_to_ras)
+    _, (region,) = find_candidates(volume, chest.organs[half], LABELS, a_job)
+    assert region.presence == "cut"
+
+
 def test_what_is_thinner_than_two_slices_is_not_listed(a_job):
     chest = synthetic_chest(spacing_kji_mm=(8.0, 2.0, 2.0))
     chest.plant_ball((60.0, 0.0, 0.0), 14.0)

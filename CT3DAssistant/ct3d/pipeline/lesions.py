@@ -65,15 +65,19 @@ def find_candidates(
     if not lungs.any():
         return layer, ()
     box = ndi.find_objects(lungs.view(np.uint8))[0]
-    fine, coarse = (_search(volume, organs, labels, box, spacing) for spacing in (FINE_MM, COARSE_MM))
+    fine = _search(volume, organs, labels, box, FINE_MM)
+    job.check()
+    coarse = _search(volume, organs, labels, box, COARSE_MM)
     job.check()
     regions = []
     for nodule in find_nodules(fine, coarse, job):
-        if _draw(layer, len(regions) + 1, nodule.mask, volume):
-            regions.append(_nodule_region(nodule, len(regions) + 1))
+        label = len(regions) + 1
+        if presence := _draw(layer, label, nodule.mask, volume):
+            regions.append(_nodule_region(nodule, label, presence))
     for effusion in find_effusions(coarse, job):
-        if _draw(layer, len(regions) + 1, effusion.mask, volume, low_hu=FLUID_EDGE_HU, edge_mm=0.0):
-            regions.append(_effusion_region(effusion, len(regions) + 1))
+        label = len(regions) + 1
+        if presence := _draw(layer, label, effusion.mask, volume, low_hu=FLUID_EDGE_HU, edge_mm=0.0):
+            regions.append(_effusion_region(effusion, label, presence))
     return layer, tuple(regions)
 
 
@@ -104,8 +108,8 @@ def _cropped(volume, box):
     return Volume(np.ascontiguousarray(volume.array[box]), grid)
 
 
-def _draw(layer, label, mask: Volume, volume, low_hu=SOFT_TISSUE_HU, edge_mm=EDGE_MM) -> bool:
-    """Write a candidate's mask into the native layer; False where nothing of it is left there.
+def _draw(layer, label, mask: Volume, volume, low_hu=SOFT_TISSUE_HU, edge_mm=EDGE_MM) -> str:
+    """Write a candidate's mask into the native layer: "whole", "cut" at the scan's end, "" if none is left.
 
     Args:
         layer: (K, J, I), changed in place; earlier candidates keep their voxels.
@@ -129,19 +133,23 @@ def _draw(layer, label, mask: Volume, volume, low_hu=SOFT_TISSUE_HU, edge_mm=EDG
     blobs, _ = ndi.label(near & (part.array > low_hu) & (layer[box] == 0))
     inside = np.bincount(blobs[core], minlength=2)[1:]
     if not inside.any():
-        return False
-    layer[box][blobs == inside.argmax() + 1] = label
-    return True
+        return ""
+    kept = blobs == inside.argmax() + 1
+    layer[box][kept] = label
+    (place,) = ndi.find_objects(kept.view(np.uint8))
+    ends = zip(place, box, layer.shape)
+    is_cut = any(p.start + b.start == 0 or p.stop + b.start == n for p, b, n in ends)
+    return "cut" if is_cut else "whole"
 
 
-def _nodule_region(nodule: Nodule, label):
+def _nodule_region(nodule: Nodule, label, presence):
     return Region(
         id=f"nodule_{label}",
         title=f"{nodule.side} lung {'mass' if nodule.diameter_mm > 30 else 'nodule'} candidate",
         kind="lesion",
         layer=LAYER,
         label=label,
-        presence="whole",
+        presence=presence,
         confidence=round(nodule.confidence, 2),
         side=nodule.side,
         report_region="lungs",
@@ -149,14 +157,14 @@ def _nodule_region(nodule: Nodule, label):
     )
 
 
-def _effusion_region(effusion, label):
+def _effusion_region(effusion, label, presence):
     return Region(
         id=f"effusion_{effusion.side}",
         title=f"{effusion.side} pleural effusion candidate",
         kind="lesion",
         layer=LAYER,
         label=label,
-        presence="whole",
+        presence=presence,
         confidence=round(effusion.confidence, 2),
         side=effusion.side,
         report_region="lungs",

@@ -84,9 +84,12 @@ def find_nodules(fine, coarse, job) -> list[Nodule]:
     hull = _hull(coarse, NODULES.hull_mm)
     job.check()
     tight = _on(fine, hull, coarse) | fine.mask("right_lung", "left_lung")
-    found = _pass(fine, tight & ~fine.mask("airways", "skeleton"), NODULES, job)
+    tight &= ~fine.mask("airways", "skeleton")
+    job.check()
+    found = _pass(fine, tight, NODULES, job)
     wide = _hull(coarse, MASSES.hull_mm) & ~coarse.mask("airways")
     wide &= ~ndi.binary_dilation(coarse.mask("skeleton"))
+    job.check()
     found += _pass(coarse, wide, MASSES, job)
     least = max(SMALLEST_MM, SPACINGS_ACROSS * fine.native_spacing_mm)
     good = [each for each in found if each.diameter_mm >= least]
@@ -101,7 +104,7 @@ def _hull(search, radius_mm):
     for side in ("right_lung", "left_lung"):
         lung = search.mask(side)
         if lung.any():
-            grown = distance_mm(np.pad(lung, pad), spacing) >= -radius_mm
+            grown = distance_mm(np.pad(lung, pad, mode="edge"), spacing) >= -radius_mm  # a cut lung goes on
             closed = distance_mm(grown, spacing) > radius_mm
             hull |= ndi.binary_fill_holes(closed[pad:-pad, pad:-pad, pad:-pad] | lung)
     return hull
@@ -129,11 +132,15 @@ def _on(fine, mask, coarse):
 def _pass(search, hull, rules: Pass, job) -> list[Nodule]:
     spacing = search.scan.spacing_kji_mm[0]
     soft = hull & (search.scan.array > rules.tissue_hu)
+    job.check()
     depth = distance_mm(soft, spacing) if soft.any() else np.zeros(soft.shape, np.float32)
+    job.check()
     airways = search.mask("airways")
     to_airways = -distance_mm(airways, spacing) if airways.any() else None
     found = []
-    for radius in takewhile(lambda r: r < depth.max(), rules.radii_mm):
+    deepest = depth.max()
+    for radius in takewhile(lambda r: r < deepest, rules.radii_mm):
+        job.check()
         cores, _ = ndi.label(depth > radius)
         for label, place in enumerate(ndi.find_objects(cores), 1):
             job.check()
