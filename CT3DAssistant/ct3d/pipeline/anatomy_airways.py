@@ -20,8 +20,8 @@ THRESHOLDS_HU = (-940, -915, -890, -865, -840, -815, -790, -765, -740, -700, -66
 def find_airways(grid: Grid, body: np.ndarray, spine_mm: float, job: Job) -> np.ndarray:
     """Lumen of trachea and main bronchi; empty where no trachea is seen.
 
-    The seed is the longest chain of round dark spots near the middle of the body. Region growing then raises its
-    threshold until the next step would leak (volume beyond reason, or a jump), and thin branches are cut.
+    The seed is the longest chain of round dark spots near the middle of the body. Region growing then raises
+    its threshold until the next step would leak (volume beyond reason, or a jump), and thin branches are cut.
     """
     seed = _column(grid, body, spine_mm, job)
     if not seed.any():
@@ -96,7 +96,7 @@ def _without_thin_branches(grid, tree, seed):
 
 
 def _followed_down(grid, body, seed, job):
-    """Coarse scans leak through thin bronchial walls: from the seed's end each slice finds its own threshold."""
+    """Coarse scans leak through thin bronchial walls: below the seed each slice has its own threshold."""
     tree = np.zeros_like(seed)
     start = int(np.flatnonzero(seed.any(axis=(1, 2)))[0])
     above = seed[start]

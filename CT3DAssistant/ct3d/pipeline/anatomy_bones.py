@@ -39,7 +39,7 @@ class Spine:
 
 
 def find_spine(grid: Grid, body: np.ndarray) -> Spine:
-    """The spine: where the back half of the body holds most bone; the body's middle where there is no bone."""
+    """The spine: where the back half of the body holds most bone; without bone, the body's middle."""
     rows = np.arange(body.shape[1])[None, :]
     mass = np.maximum(body.sum(axis=2), 1e-6)
     middle = (mass * rows).sum(axis=1) / mass.sum(axis=1)

@@ -128,7 +128,7 @@ def _spine_is_in_front(grid, found):
     least = LEAST_BONE_MM2 / (grid.spacing[1] * grid.spacing[2])
     behind = np.mean((bone * is_back).sum(axis=1) > least)
     in_front = np.mean((bone * ~is_back).sum(axis=1) > least)
-    return bool(in_front > 0.85 and behind < 0.75)
+    return bool(in_front > 0.95 and behind < 0.9)
 
 
 def _middle_mm(grid, found):

@@ -83,7 +83,7 @@ def find_body(grid: Grid, job: Job) -> np.ndarray:
 
 
 def _closed_along_the_edge(body):
-    """A body that the image cuts off is closed along the image's edge, so that an open lung counts as inside."""
+    """A body that the image cuts off is closed along the image's edge: an open lung counts as inside."""
     body = body.copy()
     for side in (body[:, 0], body[:, -1], body[:, :, 0], body[:, :, -1]):
         after = np.maximum.accumulate(side, axis=1)
@@ -126,7 +126,7 @@ def _is_lung(hu, part, near_bone):
 
 
 def split_sides(grid: Grid, lungs: np.ndarray, midline_mm: float, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Right and left part of lung tissue, told apart by R coordinates; lungs that touch are cut where they are thin.
+    """Right and left part of lung tissue, told apart by R coordinates; where they touch they are cut at the neck.
 
     Args:
         lungs: tissue of both sides.

@@ -1,4 +1,4 @@
-"""Words of mask arithmetic in millimetres, each one filter of SimpleITK or scipy. Arrays are (K, J, I) on a RAS grid."""
+"""Mask arithmetic in millimetres, each word a filter of SimpleITK or scipy. Arrays are (K, J, I)."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -46,7 +46,7 @@ def closed(mask: np.ndarray, radius_mm: float, spacing_kji_mm: tuple[float, floa
 def box_around(
     mask: np.ndarray, *, margin_mm: float = 0.0, spacing_kji_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
 ) -> tuple[slice, slice, slice]:
-    """The smallest box that holds the mask and a margin, cut at the volume's edge; empty for an empty mask."""
+    """The smallest box that holds the mask and a margin, cut at the volume's edge; empty for no mask."""
     slices = []
     for axis, spacing in enumerate(spacing_kji_mm):
         other = tuple(n for n in range(3) if n != axis)

@@ -1,4 +1,4 @@
-"""Points of the anatomy, read off masks on a canonical RAS grid (K to the head, J to the front, I to the right)."""
+"""Points of the anatomy, read off masks on a canonical RAS grid: K to the head, J to the front, I to the right."""
 
 import numpy as np
 from scipy import ndimage
@@ -9,11 +9,9 @@ BRANCH_MM2 = 25.0  # smallest cross-section of a main bronchus
 APART_MM = 9.0  # how far below the carina both main bronchi must still be apart
 ARCH_MM2 = 450.0  # cross-section of the arch just below its top; its branches have less
 CONTRAST_HU = 130  # blood with contrast medium lies above
-OUTER_SHARE = {
-    True: 0.65,
-    False: 0.55,
-}  # of the right, left lung's width from outside in which its dome is sought
-BACK_SHARE = {True: 0.75, False: 0.55}  # of its depth from the back: the rest lies on the heart
+# where a lung's dome is sought; True: the heart lies on this side
+OUTER_SHARE = {True: 0.55, False: 0.65}  # of its width from outside
+BACK_SHARE = {True: 0.55, False: 0.75}  # of its depth from the back
 
 
 def carina(airways: np.ndarray, spacing_kji_mm: tuple[float, float, float]) -> np.ndarray | None:

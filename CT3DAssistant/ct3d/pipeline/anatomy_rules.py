@@ -1,7 +1,7 @@
-"""Segmentation without weights: body, lungs, large airways, skeleton and report regions by thresholds and shape.
+"""Segmentation without weights: body, lungs, large airways, bones and report regions by thresholds and shape.
 
-A learned segmenter has the same `segment`. The rules see a canonical RAS grid of 2 mm; edges are settled on the
-native grid by its own HU. Sides come from R coordinates, never from the order of the array.
+A learned segmenter has the same `segment`. The rules see a canonical RAS grid of 2 mm; edges are settled
+on the native grid by its own HU. Sides come from R coordinates, never from the order of the array.
 """
 
 from dataclasses import dataclass
@@ -129,7 +129,7 @@ def _find(grid, job):
 
 
 def _codes(grid: Grid, found: Findings) -> np.ndarray:
-    """Labels of "organs" on the canonical grid, plus under which condition a native voxel takes them (CODE_…)."""
+    """Labels of "organs" on the canonical grid, plus when a native voxel takes them (CODE_…)."""
     step = max(grid.spacing)
     codes = np.zeros(grid.hu.shape, np.uint8)
     for mask, label, kind in (

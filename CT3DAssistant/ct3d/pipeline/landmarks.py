@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ct3d.cards import LandmarkSpec, ModelCard
-from ct3d.case import REPORT_REGIONS, Flag, Landmark, Region
+from ct3d.case import Flag, Landmark, Region
 from ct3d.imaging.resample import resample
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_kji
 from ct3d.pipeline.anatomy_masks import box_around

@@ -1,0 +1,71 @@
+"""Real CTs for the pipeline's tests, segmented once a session; skipped where a sample is not on this machine."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from ct3d.cards import load_card
+from ct3d.imaging.files import read_volume
+from ct3d.imaging.resample import resample
+from ct3d.imaging.volume import Volume
+from ct3d.pipeline.anatomy_rules import AnatomyRules
+from ct3d.pipeline.job import LocalJob
+from ct3d.pipeline.landmarks import find_landmarks
+
+
+class Segmented:
+    """A CT, its masks, and landmarks read off them."""
+
+    def __init__(self, volume: Volume, folder):
+        job = LocalJob(folder)
+        self.volume = volume
+        self.masks = AnatomyRules(load_card("anatomy_rules")).segment(volume, job)
+        card = load_card("anatomy_landmarks")
+        found, flags = find_landmarks(volume, self.masks.layers, self.masks.regions, card, job)
+        self.landmarks = {each.id: each for each in found}
+        self.flags = {flag.id: flag for flag in (*self.masks.flags, *flags)}
+        self.regions = {region.id: region for region in self.masks.regions}
+
+    def mask(self, region_id: str) -> np.ndarray:
+        region = self.regions[region_id]
+        return self.masks.layers[region.layer] == region.label
+
+
+@pytest.fixture(scope="session")
+def segmented_sample(a_sample, tmp_path_factory):
+    """Function: a sample's name and, where it is not the sample's own CT, another file beside it → Segmented."""
+    done = {}
+
+    def segment(name: str, beside: str = "") -> Segmented:
+        path = a_sample(name) if not beside else a_sample(name).parent / beside
+        if path not in done:
+            done[path] = Segmented(read_volume(path)[0], tmp_path_factory.mktemp(name))
+        return done[path]
+
+    return segment
+
+
+@pytest.fixture(scope="session")
+def the_demo_case(segmented_sample) -> Segmented:
+    return segmented_sample("lidc_idri_0001")
+
+
+@pytest.fixture(scope="session")
+def the_pseudo_labels(a_sample):
+    """Function: structure names → mask on the demo CT's grid. TotalSegmentator made them: no expert truth."""
+    folder = a_sample("lidc_idri_0001").parent
+    labels = read_volume(folder / "mask.nii.gz")[0].array.astype(np.uint8)
+    with (folder / "structures.csv").open() as file:
+        ids = {row["structure"]: int(row["id"]) for row in csv.DictReader(file)}
+
+    def mask(*prefixes: str) -> np.ndarray:
+        return np.isin(labels, [n for name, n in ids.items() if name.startswith(prefixes)])
+
+    return mask
+
+
+@pytest.fixture(scope="session")
+def the_coarse_demo_ct(a_sample) -> Volume:
+    """The demo CT at 3 mm, axes toward R, A, S: for tests that need no detail."""
+    return resample(read_volume(a_sample("lidc_idri_0001"))[0], spacing_kji_mm=(3.0, 3.0, 3.0))
