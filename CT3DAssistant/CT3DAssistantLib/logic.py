@@ -34,7 +34,7 @@ from ct3d.protocol.tasks import (
 from CT3DAssistantLib.chain import Chain
 from CT3DAssistantLib.place import Place, place
 from CT3DAssistantLib.results import Stage, failed, merge, show
-from CT3DAssistantLib.scene import case_of, layers_of, notes_of, save_case, volume_from_node
+from CT3DAssistantLib.scene import case_of, layers_of, notes_of, on_grid_of, save_case, volume_from_node
 
 VolumeNode = slicer.vtkMRMLScalarVolumeNode
 OnProgress = Callable[[Progress], None]
@@ -124,7 +124,10 @@ class AssistantLogic:
     def place(self, volume_node: VolumeNode, evidence: str) -> Place | None:
         """Where to look for an evidence string; None where there is nothing to see."""
         case = self.case_of(volume_node)
-        return place(case, layers_of(self.scene, volume_node), evidence) if case else None
+        if case is None:
+            return None
+        case = on_grid_of(case, volume_from_node(volume_node))
+        return place(case, layers_of(self.scene, volume_node), evidence)
 
     def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
         work = _Work(self, volume_node, asked, fresh=fresh)

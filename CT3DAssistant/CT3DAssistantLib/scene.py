@@ -7,6 +7,7 @@ written anew and which are kept.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -307,6 +308,11 @@ def case_of(scene: Scene, volume_node: VolumeNode) -> Case | None:
     parameters = parameter_node(scene, volume_node)
     text = parameters.GetParameter(CASE) if parameters else ""
     return Case.from_json(text) if text else None
+
+
+def on_grid_of(case: Case, volume: Volume) -> Case:
+    """The case with the volume's grid as its own: reading a scene may have turned an axis round."""
+    return replace(case, input=replace(case.input, geometry=volume.geometry))
 
 
 def analysed_volumes(scene: Scene) -> tuple[VolumeNode, ...]:

@@ -95,9 +95,7 @@ def test_every_link_of_the_page_leads_to_something_on_it(a_page):
 
 
 def test_evidence_opens_the_picture_of_its_own_place(a_phantom, a_page):
-    (figure,) = re.findall(
-        r'<a class="chip" data-figure href="#([^"]+)">nodule 1: longest axial diameter', a_page
-    )[:1]
+    (figure,) = re.findall(r'<a class="chip" data-figure href="#([^"]+)">longest axial diameter', a_page)[:1]
     assert re.search(rf'<figure id="{figure}".*?<figcaption>nodule 1</figcaption>', a_page)
 
 
@@ -120,6 +118,11 @@ def test_what_a_model_wrote_can_not_become_markup(a_page):
     assert "No &lt;b&gt;airways&lt;/b&gt; were found." in a_page
     assert "<b>airways" not in a_page
     assert "&lt;none&gt;" in a_page
+
+
+def test_a_chip_names_the_region_only_where_no_other_chip_does(a_page):
+    assert ">longest axial diameter 6.4 mm</a>" in a_page
+    assert ">nodule 1: longest axial diameter" not in a_page
 
 
 def test_missing_landmarks_and_unassessed_findings_are_listed(a_page):

@@ -17,7 +17,7 @@ from CT3DAssistantLib.exports.regions import write_segmentation
 from CT3DAssistantLib.ownership import node_of
 from CT3DAssistantLib.pictures import key_pictures
 from CT3DAssistantLib.pictures3d import picture_3d
-from CT3DAssistantLib.scene import case_of, layers_from_segmentation, save_mrb, volume_from_node
+from CT3DAssistantLib.scene import case_of, layers_from_segmentation, on_grid_of, save_mrb, volume_from_node
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def export_case(
 
 
 def _write_pictures(case, volume, segmentation, folder, *, with_3d) -> tuple[list[Path], tuple[str, ...]]:
+    case = on_grid_of(case, volume)
     drawn = tuple(region for region in case.regions if region.layer != "body")
     layers = layers_from_segmentation(segmentation, volume, drawn) if segmentation is not None else {}
     keys = key_pictures(case, volume, layers)

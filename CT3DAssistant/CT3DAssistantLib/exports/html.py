@@ -34,6 +34,7 @@ STATES = {
     "not_assessed": ("–", "Not assessed"),
 }
 PRESENCE = {"present": "● Present", "missing": "○ Not found", "outside": "– Outside the field of view"}
+CHIPS = 7  # pieces of evidence shown at once; the rest folds away
 SEVERITY = {"error": ("✗", "Error"), "warning": ("⚠", "Warning"), "info": ("i", "Note")}
 
 
@@ -90,11 +91,14 @@ class _Links:
         self.case, self.figures = case, figures
 
     def __call__(self, evidence: Iterable[str]) -> str:
-        chips = "".join(self._chip(each) for each in evidence)
-        return f'<span class="evidence">{chips}</span>' if chips else ""
+        cited = tuple(evidence)
+        chips = [self._chip(each, cited) for each in cited]
+        first, rest = "".join(chips[:CHIPS]), "".join(chips[CHIPS:])
+        more = f"<details><summary>{len(chips) - CHIPS} more</summary>{rest}</details>" if rest else ""
+        return f'<span class="evidence">{first}{more}</span>' if chips else ""
 
-    def _chip(self, evidence: str) -> str:
-        return self.around(evidence, escape(self._label(evidence)), "chip")
+    def _chip(self, evidence: str, cited: tuple[str, ...]) -> str:
+        return self.around(evidence, escape(self._label(evidence, cited)), "chip")
 
     def around(self, evidence: str, text: str, kind: str = "") -> str:
         """A text as link to the picture of this evidence, or as it is where there is none."""
@@ -106,10 +110,12 @@ class _Links:
             else f"<span{marked}>{text}</span>"
         )
 
-    def _label(self, evidence: str) -> str:
+    def _label(self, evidence: str, cited: tuple[str, ...]) -> str:
         entry = self.case.entry(evidence)
         if isinstance(entry, Attribute):
-            return f"{self.region_title(entry.region)}: {entry.title} {value_text(entry)}".strip()
+            is_named = f"region/{entry.region}" in cited  # by a chip of its own
+            region = "" if is_named else f"{self.region_title(entry.region)}: "
+            return f"{region}{entry.title} {value_text(entry)}".strip()
         return entry.title if entry else evidence
 
     def region_title(self, region_id: str) -> str:
@@ -179,8 +185,19 @@ def _sentence(sentence: Sentence, links: _Links) -> str:
 def _findings(case: Case, links: _Links) -> str:
     order = list(STATES)
     ranked = sorted(case.findings, key=lambda finding: order.index(finding.state))
-    cards = "".join(_finding(finding, links) for finding in ranked)
-    return f'<div class="findings">{cards}</div>' if cards else ""
+    silent = [finding for finding in ranked if finding.state == "not_assessed" and not finding.evidence]
+    cards = "".join(_finding(finding, links) for finding in ranked if finding not in silent)
+    shown = f'<div class="findings">{cards}</div>' if cards else ""
+    return shown + "".join(_unassessed(why, silent) for why in dict.fromkeys(each.why for each in silent))
+
+
+def _unassessed(why: str, silent: list[Finding]) -> str:
+    """Findings that nothing here looks for, in one line per reason."""
+    icon, word = STATES["not_assessed"]
+    titles = [finding.title for finding in silent if finding.why == why]
+    names = escape(", ".join(titles))
+    reason = f' <span class="quiet">{escape(why)}</span>' if why else ""
+    return f'<p class="unassessed"><b>{icon} {word} ({len(titles)}):</b> {names}.{reason}</p>'
 
 
 def _finding(finding: Finding, links: _Links) -> str:
