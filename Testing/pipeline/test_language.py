@@ -1,0 +1,150 @@
+"""Both runtimes with the real weights."""
+
+from dataclasses import replace
+
+import pytest
+
+from ct3d.cards import find_weights, load_card, weights_folder
+from ct3d.models.language import VISUAL_MARK, unpacked
+from ct3d.pipeline.job import build_model
+
+CARDS = ("smollm2_135m", "smollm2_135m_transformers")
+CHAT = [
+    {"role": "system", "content": "You are a radiologist."},
+    {"role": "user", "content": "Describe a normal chest CT in two sentences."},
+]
+
+
+def quiet(_piece):
+    """A listener that lets everything pass."""
+
+
+@pytest.fixture(scope="module")
+def the_models():
+    """card id → model, each built once."""
+    card = load_card(CARDS[0])
+    if not (weights_folder() / card.weights.file).is_file():
+        pytest.skip(f"{card.weights.file} is not here; run `ct3d-assistant doctor --install`")
+    return {name: build_model(load_card(name)) for name in CARDS}
+
+
+@pytest.fixture(params=CARDS)
+def a_model(request, the_models):
+    return the_models[request.param]
+
+
+def test_greedy_text_is_the_same_every_time(a_model):
+    texts = {a_model.write(CHAT, on_piece=quiet, max_tokens=12) for _ in range(2)}
+    assert len(texts) == 1
+    assert len(texts.pop().split()) >= 5
+
+
+def test_the_streamed_pieces_are_the_text(a_model):
+    pieces = []
+    text = a_model.write(CHAT, on_piece=pieces.append, max_tokens=12)
+    assert "".join(pieces) == text
+    assert len([piece for piece in pieces if piece]) >= 8
+
+
+def test_a_seed_gives_the_same_sample_and_another_seed_another(a_model):
+    def sample(seed):
+        return a_model.write(CHAT, on_piece=quiet, max_tokens=16, temperature=1.0, seed=seed)
+
+    first = sample(1)
+    assert sample(1) == first
+    assert {sample(2), sample(3)} != {first}
+
+
+def test_what_the_listener_raises_stops_the_model_within_a_token(a_model):
+    seen = []
+
+    def stop(piece):
+        seen.append(piece)
+        if len("".join(seen).split()) >= 3:
+            raise KeyError("stopped")
+
+    with pytest.raises(KeyError, match="stopped"):
+        a_model.write(CHAT, on_piece=stop, max_tokens=64)
+    assert len(seen) < 16
+
+
+def test_the_listener_can_stop_while_a_long_prompt_is_read(a_model):
+    def stop(_piece):
+        raise KeyError("stopped")
+
+    long_chat = [{"role": "user", "content": "The lungs were measured again. " * 60}]
+    with pytest.raises(KeyError):
+        a_model.write(long_chat, on_piece=stop, max_tokens=4)
+    assert a_model.write(CHAT, on_piece=quiet, max_tokens=4)
+
+
+def test_earlier_turns_of_a_chat_are_heard(a_model):
+    name = [
+        {"role": "user", "content": "My name is Ada. Remember it."},
+        {"role": "assistant", "content": "Hello Ada."},
+    ]
+    chat = [*name, {"role": "user", "content": "What is my name?"}]
+    assert "Ada" in a_model.write(chat, on_piece=quiet, max_tokens=16)
+
+
+def test_a_chat_read_before_gives_the_same_text_as_one_read_fresh(a_model):
+    fresh = a_model.write(CHAT, on_piece=quiet, max_tokens=8)
+    a_model.write([CHAT[0], {"role": "user", "content": "Say hello."}], on_piece=quiet, max_tokens=4)
+    assert a_model.write(CHAT, on_piece=quiet, max_tokens=8) == fresh
+
+
+def test_both_runtimes_count_the_same_tokens(the_models):
+    assert {model.count_tokens(CHAT) for model in the_models.values()} == {29}
+
+
+def test_a_grammar_is_obeyed(the_models):
+    grammar = 'root ::= "The " ("left" | "right") " lung measures " ("2340" | "1980") " mL."'
+    text = the_models["smollm2_135m"].write(CHAT, on_piece=quiet, grammar=grammar, temperature=1.0)
+    assert text in {f"The {side} lung measures {mL} mL." for side in ("left", "right") for mL in (2340, 1980)}
+
+
+def test_a_broken_grammar_is_refused_and_the_model_goes_on(the_models):
+    model = the_models["smollm2_135m"]
+    with pytest.raises(ValueError, match="grammar"):
+        model.write(CHAT, on_piece=quiet, grammar='root ::= "The')
+    assert model.write(CHAT, on_piece=quiet, max_tokens=2)
+
+
+def test_visual_tokens_that_are_words_read_as_these_words(the_models):
+    model = the_models["smollm2_135m_transformers"]
+    words = " the left lung and the heart"
+    ids = model.torch.tensor(model.tokenizer(words, add_special_tokens=False).input_ids)
+    seen = model.model.get_input_embeddings()(ids).detach()  # (M, dim)
+    spoken = [{"role": "user", "content": f"Tell me about{words} please."}]
+    shown = [{"role": "user", "content": f"Tell me about{VISUAL_MARK} please."}]
+    expected = model.write(spoken, on_piece=quiet, max_tokens=12)
+    assert model.write(shown, on_piece=quiet, max_tokens=12, visual=seen) == expected
+    with pytest.raises(ValueError, match="Put it where they belong"):
+        model.write(spoken, on_piece=quiet, visual=seen)
+
+
+def test_the_unpacked_weights_remember_the_file_they_came_from(the_models):
+    card = load_card("smollm2_135m_transformers")
+    path = find_weights(card)
+    source = (unpacked(path, card.weights.sha256) / "source.json").read_text(encoding="utf-8")
+    assert card.weights.sha256 in source
+    assert not list(path.parent.glob(".unpacking-*"))
+
+
+def test_nobody_else_can_ask_the_port_that_llama_cpp_opens(the_models):
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    address = the_models["smollm2_135m"].server.listening_address
+    request = Request(
+        f"{address}/completion", data=b'{"prompt": "a"}', headers={"Content-Type": "application/json"}
+    )
+    with pytest.raises(HTTPError, match="401") as refused:
+        urlopen(request, timeout=5)
+    refused.value.close()
+
+
+def test_both_cards_name_the_same_weights():
+    first, second = (load_card(name) for name in CARDS)
+    assert first.weights == replace(second.weights)
+    assert first.license == second.license == "Apache-2.0"
