@@ -211,7 +211,7 @@ class Case:
     def entry(self, evidence: str) -> Region | Attribute | Landmark | Finding | None:
         """The entry that an evidence string names, or None."""
         kind, _, name = evidence.partition("/")
-        entries = {
+        entries: dict[str, tuple[Region | Attribute | Landmark | Finding, ...]] = {
             "region": self.regions,
             "attribute": self.attributes,
             "landmark": self.landmarks,

@@ -62,7 +62,7 @@ def test_a_segmenter_gives_the_same_masks_twice_on_the_native_grid(card, built, 
 )
 def test_a_language_model_is_greedy_at_temperature_zero(card, built):
     messages = [{"role": "user", "content": "Say in three words what a lung does."}]
-    greedy = {"on_piece": lambda piece: None, "max_tokens": 12, "temperature": 0.0}
+    greedy = {"on_piece": lambda _piece: None, "max_tokens": 12, "temperature": 0.0}
     texts = {built(card).write(messages, seed=seed, **greedy) for seed in (1, 2)}
     assert len(texts) == 1
     assert texts.pop().strip()
