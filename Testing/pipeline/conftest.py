@@ -1,4 +1,4 @@
-"""Real CTs for the pipeline's tests, segmented once a session; skipped where a sample is not on this machine."""
+"""Real CTs for the pipeline's tests, segmented once a session; skipped where a sample is not here."""
 
 import csv
 
@@ -34,7 +34,7 @@ class Segmented:
 
 @pytest.fixture(scope="session")
 def segmented_sample(a_sample, tmp_path_factory):
-    """Function: a sample's name and, where it is not the sample's own CT, another file beside it → Segmented."""
+    """Function: a sample's name, and another file beside its own CT where wanted → Segmented."""
     done = {}
 
     def segment(name: str, beside: str = "") -> Segmented:
@@ -53,7 +53,7 @@ def the_demo_case(segmented_sample) -> Segmented:
 
 @pytest.fixture(scope="session")
 def the_pseudo_labels(a_sample):
-    """Function: structure names → mask on the demo CT's grid. TotalSegmentator made them: no expert truth."""
+    """Function: structure names → mask on the demo CT's grid. TotalSegmentator made them; no expert did."""
     folder = a_sample("lidc_idri_0001").parent
     labels = read_volume(folder / "mask.nii.gz")[0].array.astype(np.uint8)
     with (folder / "structures.csv").open() as file:

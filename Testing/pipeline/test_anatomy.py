@@ -1,4 +1,4 @@
-"""Segmentation by rules against the demo CT's pseudo-labels, on synthetic grids, and where there is no chest."""
+"""Segmentation by rules against the demo CT's pseudo-labels, on synthetic grids, and without a chest."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a person should look at before trusting the masks: what the field of view shows, and whether its axes are right."""
+"""What a person should look at before trusting the masks: the field of view, and the axes."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ HEIGHT_TO_WIDTH = 0.75  # of both lungs of an adult, apex to base against side t
 LEAST_BONE_MM2 = 60.0  # in a slice: a vertebra has more
 HEART_HEIGHT = (0.3, 0.55)  # shares of the lungs' height between which the heart lies
 LEAST_HEIGHT_MM = 170.0  # of an adult's lungs
-HEART_MM = 8.0  # off the spine's plane, beyond which the heart's side is told
+HEART_MM = 4.0  # off the spine's plane, beyond which the heart's side is told
 DOME_MM = 5.0  # between the domes, beyond which the higher one is told
 ABDOMEN_MM = 150.0  # below the domes: what counts as the whole upper abdomen
 MIDDLE_MM = 30.0  # half width of the strip in which spine and sternum are weighed
@@ -37,7 +37,9 @@ def _field_of_view(grid, found):
         )
         return (Flag("field_of_view", "warning", text),)
     if missing:
-        text = f"No {missing[0]} lung was found: it lies outside this scan, or holds no air. Nothing is said about it."
+        text = (
+            f"No {missing[0]} lung was found: it lies outside this scan or holds no air. It is not assessed."
+        )
         return (Flag("field_of_view", "warning", text),)
     share = _coverage(grid, found)["lungs"]
     if share < 0.9:
@@ -59,7 +61,7 @@ def _what_it_shows(grid, found):
 
 
 def _coverage(grid, found):
-    """Share of the lungs and of the upper abdomen that the scan shows, 0 to 1; rough where the lungs are cut."""
+    """Share of the lungs and of the upper abdomen that the scan shows, 0 to 1; rough where they are cut."""
     lungs = found.right | found.left
     if not lungs.any():
         return {"lungs": 0.0, "upper_abdomen": 0.0}
@@ -95,7 +97,7 @@ def _domes(grid, found):
 
 
 def _orientation(grid, found):
-    """Flags where the body contradicts the axes of the file: spine in front, apex below, organs on the other side."""
+    """Flags where the body contradicts the axes of the file: spine in front, apex below, sides swapped."""
     signs = []
     if _spine_is_in_front(grid, found):
         signs.append("the spine lies in front")
@@ -107,8 +109,8 @@ def _orientation(grid, found):
     if not signs:
         return ()
     text = (
-        f"The orientation of this scan may be wrong: {' and '.join(signs)}. Sides and positions can't be trusted. "
-        "Check the orientation of the file; rarer causes are situs inversus or a raised left diaphragm."
+        f"The orientation of this scan may be wrong: {' and '.join(signs)}. Sides and positions can't "
+        "be trusted. Check the orientation of the file; rarer causes are situs inversus or a raised left diaphragm."
     )
     return (Flag("orientation", "warning", text),)
 

@@ -33,10 +33,10 @@ NOTES = {
     "large_airways": "Lumen of trachea and main bronchi; lobar bronchi count as lung.",
     "mediastinum": "Approximate: what lies between the lungs above the diaphragm and is neither heart nor "
     "contrast-filled vessel.",
-    "heart_great_vessels": "Approximate: the thick part between the lungs below the carina, and contrast-filled "
-    "vessels there; without contrast medium the great vessels above the heart count as mediastinum.",
-    "upper_abdomen": "Approximate: what lies below the lungs within the body wall, at most 20 cm deep; no organ "
-    "is outlined.",
+    "heart_great_vessels": "Approximate: the thick part between the lungs below the carina, and contrast-"
+    "filled vessels there; without contrast medium the great vessels above the heart count as mediastinum.",
+    "upper_abdomen": "Approximate: what lies below the lungs within the body wall, at most 20 cm deep; no "
+    "organ is outlined.",
     "bones": "Bones with marrow; costal cartilage only where calcified.",
 }
 SCORES = {"body": 0.95, "right_lung": 0.95, "left_lung": 0.95, "airways": 0.9, "skeleton": 0.8}  # at best

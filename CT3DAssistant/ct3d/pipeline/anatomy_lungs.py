@@ -126,7 +126,7 @@ def _is_lung(hu, part, near_bone):
 
 
 def split_sides(grid: Grid, lungs: np.ndarray, midline_mm: float, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Right and left part of lung tissue, told apart by R coordinates; where they touch they are cut at the neck.
+    """Right and left part of lung tissue, told apart by R coordinates; where they touch, the neck is cut.
 
     Args:
         lungs: tissue of both sides.
@@ -175,7 +175,7 @@ def _side_markers(inside, depth, middle):
 
 
 def lung_hull(grid: Grid, tissue: np.ndarray, taken: np.ndarray, job: Job) -> np.ndarray:
-    """A lung with its vessels and dense spots: gaps closed, holes within slices filled, minus what is taken."""
+    """A lung with its vessels and dense spots: gaps closed, holes in slices filled, minus what is taken."""
     box = box_around(tissue, margin_mm=HULL_MM + 4, spacing_kji_mm=grid.spacing)
     if not tissue[box].size:
         return tissue.copy()
@@ -188,7 +188,7 @@ def lung_hull(grid: Grid, tissue: np.ndarray, taken: np.ndarray, job: Job) -> np
 
 
 def dense_spots(grid: Grid, lung: np.ndarray, taken: np.ndarray, spine_mm: float, job: Job) -> np.ndarray:
-    """Solid tissue in a deep notch of a lung, away from mediastinum and diaphragm: a mass or consolidation at the wall.
+    """Solid tissue in a deep notch of a lung, off mediastinum and diaphragm: a mass or consolidation at the wall.
 
     Args:
         lung: one lung's hull.
@@ -212,7 +212,7 @@ def dense_spots(grid: Grid, lung: np.ndarray, taken: np.ndarray, spine_mm: float
 
 
 def _without_domes(solid, filled, grid):
-    """The filled lung, but not where a hole opens downward: that is the top of the diaphragm, no dense spot."""
+    """The filled lung, but not where a hole opens downward: that is the diaphragm's top, no dense spot."""
     labels, count = ndimage.label(filled & ~solid)
     below = np.zeros_like(solid)
     below[1:] = ~filled[:-1]  # what lies under the lowest slice is not known and counts as closed

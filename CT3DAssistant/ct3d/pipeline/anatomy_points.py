@@ -1,4 +1,4 @@
-"""Points of the anatomy, read off masks on a canonical RAS grid: K to the head, J to the front, I to the right."""
+"""Points of the anatomy, read off masks on a canonical RAS grid: K to head, J to front, I to right."""
 
 import numpy as np
 from scipy import ndimage
@@ -15,7 +15,7 @@ BACK_SHARE = {True: 0.55, False: 0.75}  # of its depth from the back
 
 
 def carina(airways: np.ndarray, spacing_kji_mm: tuple[float, float, float]) -> np.ndarray | None:
-    """Where the trachea divides, as continuous (k, j, i): the middle of the ridge between the two main bronchi.
+    """Where the trachea divides, as continuous (k, j, i): the ridge between the two main bronchi.
 
     Found from below: the highest slice pair in which two cross-sections, side by side, become one.
     None where no such division is seen.
@@ -90,7 +90,7 @@ def aortic_arch(
     split_kji: np.ndarray | None,
     spacing_kji_mm: tuple[float, float, float],
 ) -> np.ndarray | None:
-    """Top of the aortic arch as (k, j, i): the highest wide contrast-filled cross-section left of the trachea.
+    """Top of the aortic arch as (k, j, i): highest wide contrast-filled cross-section left of the trachea.
 
     None without contrast medium, without carina, or where no such cross-section lies above it.
     """
@@ -112,10 +112,10 @@ def dome(
     *,
     has_heart: bool | None = None,
 ) -> np.ndarray | None:
-    """Top of the diaphragm under a lung, as (k, j, i): the highest point of its under-surface away from the heart.
+    """Top of the diaphragm under a lung, as (k, j, i): highest point of its under-surface away from the heart.
 
     Args:
-        has_heart: whether the heart may lie on this side, so that less of the surface is searched; None: on the left.
+        has_heart: whether the heart may lie on this side, so that less is searched; None: on the left.
     """
     shadow = lung.any(axis=0)
     if not shadow.any():

@@ -1,7 +1,7 @@
 """The six report regions on a canonical RAS grid, from lungs, airways, bone and bright blood.
 
-Lungs, large airways and bones are the organs' masks. The other three are rough: heart and mediastinum share what
-lies between the lungs above the diaphragm; the upper abdomen is what lies below the lungs within the body wall.
+Lungs, large airways and bones are the organs' masks. The other three are rough: heart and mediastinum share
+what lies between the lungs above the diaphragm; the upper abdomen is what lies below the lungs within the wall.
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ def find_report_regions(grid: Grid, found: Findings, job: Job) -> np.ndarray:
 
 
 def _floor(grid, found):
-    """Slice index (J, I) from which upward a column belongs to the chest: a smooth stand-in for the diaphragm."""
+    """Slice index (J, I) from which upward a column belongs to the chest: in place of the diaphragm."""
     domes = [
         dome(lung, is_right, grid.spacing) for lung, is_right in ((found.right, True), (found.left, False))
     ]

@@ -19,8 +19,8 @@ from ct3d.pipeline.anatomy_checks import check_anatomy
 from ct3d.pipeline.anatomy_found import Findings, describe_organs, describe_report_regions
 from ct3d.pipeline.anatomy_lungs import Grid, dense_spots, find_body, find_lungs, lung_hull, split_sides
 from ct3d.pipeline.anatomy_masks import grown, shrunk
-from ct3d.pipeline.anatomy_regions import find_report_regions
 from ct3d.pipeline.anatomy_points import carina
+from ct3d.pipeline.anatomy_regions import find_report_regions
 from ct3d.pipeline.job import Job
 from ct3d.pipeline.lesions import find_candidates
 

@@ -1,7 +1,7 @@
 """Task "landmarks": named points read off the masks of a CT, each with presence and confidence.
 
-The points come from masks alone, whoever made them, on a canonical RAS grid. A confidence is that of the point's
-region times a fixed factor for how firmly the rule pins the point (FIRMNESS); it orders points, it is no probability.
+The points come from masks alone, whoever made them, on a canonical RAS grid. A confidence is that of the
+point's region times a fixed factor for how firmly the rule pins the point (FIRMNESS): no probability.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from ct3d.protocol.tasks import LandmarkParams, LandmarkResult
 GRID_MM = 1.5
 EDGE_VOXELS = 1.0  # a point nearer than this to the edge of the volume lies beyond the field of view
 HEART = "heart_great_vessels"
-ARCH_NOTE = "Top of the widest contrast-filled cross-section left of the trachea, above the carina; needs contrast medium."
+ARCH_NOTE = "Highest wide contrast-filled cross-section left of the trachea; needs contrast medium."
 FIRMNESS = {
     "carina": 0.95,
     "trachea_top": 0.9,
