@@ -75,10 +75,16 @@ def check_worker(python: Path) -> WorkerCheck:
     """
     try:
         done = subprocess.run(
-            [str(python), "-c", CHECK, *NEEDED, *OPTIONAL], capture_output=True, text=True, timeout=60, check=True
+            [str(python), "-c", CHECK, *NEEDED, *OPTIONAL],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise InvalidRequest(f"{python} can't be run ({error}). Give the path of a Python 3.11 or later.") from error
+        raise InvalidRequest(
+            f"{python} can't be run ({error}). Give the path of a Python 3.11 or later."
+        ) from error
     found = json.loads(done.stdout)
     return WorkerCheck(python, found["python"], found["packages"])
 
@@ -94,7 +100,18 @@ def install_worker(python: Path) -> WorkerCheck:
     if not python.is_file():
         run([sys.executable, "-m", "venv", str(python.parents[1])])
     requirements = resource_path("requirements-worker.txt")
-    run([str(python), "-m", "pip", "install", "--require-hashes", "--disable-pip-version-check", "-r", str(requirements)])
+    run(
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--require-hashes",
+            "--disable-pip-version-check",
+            "-r",
+            str(requirements),
+        ]
+    )
     return check_worker(python)
 
 
