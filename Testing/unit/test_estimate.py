@@ -22,16 +22,16 @@ def test_every_task_has_an_estimate_and_the_demo_fits_a_small_machine(task):
 
 def test_two_thousand_slices_are_refused_on_a_small_machine_with_what_to_do():
     params = EstimateParams("segment", "anatomy_rules", (2000, 512, 512))
-    estimated = estimate(params, available_mb=8000)
+    estimated = estimate(params, available_mb=4000)
     assert not estimated.fits
     assert re.search(r"needs about [\d.]+ GB.*crop.*about (\d+) slices", estimated.notes[0])
 
 
 def test_the_number_of_slices_it_names_does_fit():
-    refused = estimate(EstimateParams("segment", "", (2000, 512, 512)), available_mb=8000)
+    refused = estimate(EstimateParams("segment", "", (2000, 512, 512)), available_mb=4000)
     slices = int(re.search(r"about (\d+) slices", refused.notes[0])[1])
-    assert estimate(EstimateParams("segment", "", (slices, 512, 512)), available_mb=8000).fits
-    assert not estimate(EstimateParams("segment", "", (slices + 1, 512, 512)), available_mb=8000).fits
+    assert estimate(EstimateParams("segment", "", (slices, 512, 512)), available_mb=4000).fits
+    assert not estimate(EstimateParams("segment", "", (slices + 1, 512, 512)), available_mb=4000).fits
 
 
 def test_a_machine_without_any_room_is_told_so():

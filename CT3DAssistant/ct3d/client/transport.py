@@ -2,6 +2,7 @@
 
 `Transport` is what the client needs; `PopenTransport` gives it with the standard library, for command line,
 browser and tests. Inside Slicer Python threads starve, so a transport over QProcess takes its place there.
+Tried on Linux; the lines for Windows follow its documentation.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """What a task would need on this machine, told before the volume is sent.
 
 The model is a line per task: memory = base + bytes per voxel, time = base + seconds per million voxels,
-both of the native grid. `make bench` measures the constants on the demo CT; they are the peak, rounded up.
+both of the native grid. Constants of segment: measured on the demo CT (35 million voxels, 713 MB) and on the
+same with four times the slices (139 million, 1551 MB), rounded up by a fifth. Times are for two threads.
 """
 
 import math
@@ -28,9 +29,9 @@ class Cost:
 
 
 COSTS = {  # by task, or by task and card where the card makes the difference
-    "segment": Cost(300, 64, 3, 1.5),
-    "landmarks": Cost(200, 12, 1, 0.15),
-    "measure": Cost(200, 16, 1, 0.4),
+    "segment": Cost(500, 11, 12, 0.25),
+    "landmarks": Cost(150, 12, 1, 0.05),
+    "measure": Cost(150, 16, 1, 0.06),
     "findings": Cost(150, 0, 0.5, 0),
     "report": Cost(450, 0, 10, 0),
     "answer": Cost(450, 0, 3, 0),
