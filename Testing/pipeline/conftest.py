@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from ct3d.cards import load_card
 from ct3d.imaging.files import read_volume
@@ -55,7 +56,7 @@ def the_demo_case(segmented_sample) -> Segmented:
 def the_pseudo_labels(a_sample):
     """Function: structure names → mask on the demo CT's grid. TotalSegmentator made them; no expert did."""
     folder = a_sample("lidc_idri_0001").parent
-    labels = read_volume(folder / "mask.nii.gz")[0].array.astype(np.uint8)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "mask.nii.gz")))
     with (folder / "structures.csv").open() as file:
         ids = {row["structure"]: int(row["id"]) for row in csv.DictReader(file)}
 

@@ -37,9 +37,7 @@ def _field_of_view(grid, found):
         )
         return (Flag("field_of_view", "warning", text),)
     if missing:
-        text = (
-            f"No {missing[0]} lung was found: it lies outside this scan or holds no air. It is not assessed."
-        )
+        text = f"No {missing[0]} lung was found: it lies outside or holds no air. It is not assessed."
         return (Flag("field_of_view", "warning", text),)
     share = _coverage(grid, found)["lungs"]
     if share < 0.9:
@@ -110,7 +108,7 @@ def _orientation(grid, found):
         return ()
     text = (
         f"The orientation of this scan may be wrong: {' and '.join(signs)}. Sides and positions can't "
-        "be trusted. Check the orientation of the file; rarer causes are situs inversus or a raised left diaphragm."
+        "be trusted. Check the orientation of the file; rarer: situs inversus, raised left diaphragm."
     )
     return (Flag("orientation", "warning", text),)
 

@@ -31,7 +31,7 @@ def opened(mask: np.ndarray, radius_mm: float, spacing_kji_mm: tuple[float, floa
 
 
 def closed(mask: np.ndarray, radius_mm: float, spacing_kji_mm: tuple[float, float, float]) -> np.ndarray:
-    """The mask with gaps and notches narrower than twice `radius_mm` filled; beyond the volume lies nothing."""
+    """The mask with gaps and notches narrower than twice `radius_mm` filled; outside is empty."""
     box = box_around(mask)
     result = mask.copy()
     if not mask[box].size:

@@ -112,7 +112,7 @@ def dome(
     *,
     has_heart: bool | None = None,
 ) -> np.ndarray | None:
-    """Top of the diaphragm under a lung, as (k, j, i): highest point of its under-surface away from the heart.
+    """Top of the diaphragm under a lung, as (k, j, i): highest point of its under-surface off the heart.
 
     Args:
         has_heart: whether the heart may lie on this side, so that less is searched; None: on the left.

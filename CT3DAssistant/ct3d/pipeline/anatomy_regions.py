@@ -1,7 +1,7 @@
 """The six report regions on a canonical RAS grid, from lungs, airways, bone and bright blood.
 
 Lungs, large airways and bones are the organs' masks. The other three are rough: heart and mediastinum share
-what lies between the lungs above the diaphragm; the upper abdomen is what lies below the lungs within the wall.
+what lies between the lungs above the diaphragm; the upper abdomen lies below the lungs, inside the wall.
 """
 
 import numpy as np
