@@ -188,7 +188,7 @@ def lung_hull(grid: Grid, tissue: np.ndarray, taken: np.ndarray, job: Job) -> np
 
 
 def dense_spots(grid: Grid, lung: np.ndarray, taken: np.ndarray, spine_mm: float, job: Job) -> np.ndarray:
-    """Solid tissue in a deep notch of a lung, off mediastinum and diaphragm: mass or consolidation at the wall.
+    """Solid tissue in a deep notch of a lung, off mediastinum and diaphragm: mass or consolidation there.
 
     Args:
         lung: one lung's hull.
