@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from ct3d.errors import WorkerLost
 
@@ -195,7 +196,7 @@ class PopenTransport:
                 reader.join(0.05)
 
 
-def _thread(name: str, target, *args) -> threading.Thread:
+def _thread(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
     thread = threading.Thread(target=target, args=args, name=f"ct3d-worker-{name}", daemon=True)
     thread.start()
     return thread
@@ -211,7 +212,7 @@ def _readable(line: bytes) -> str:
     return line[:LOG_LINE_CHARACTERS].decode("utf-8", "replace").rstrip()
 
 
-def _own_group() -> dict:
+def _own_group() -> dict[str, Any]:
     """Popen's arguments that let a process be ended together with its children."""
     if sys.platform == "win32":
         return {"creationflags": CREATE_NEW_PROCESS_GROUP}

@@ -132,7 +132,8 @@ def _described(slices):
     if len(placed) > 1:
         depths = sorted(one.position @ placed[0].axes[2] for one in placed)
         gap = float(np.median(np.diff(depths)))
-        spacing = (gap, *(float(each) for each in placed[0].spacing_ij_mm[::-1]))
+        row, column = (float(each) for each in placed[0].spacing_ij_mm[::-1])
+        spacing = (gap, row, column)
         text += f", {gap:.3g} mm apart"
     if kernel := header.get("ConvolutionKernel"):
         text += f", kernel {kernel if isinstance(kernel, str) else kernel[0]}"

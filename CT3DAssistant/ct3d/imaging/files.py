@@ -141,7 +141,7 @@ def _check_header(reader, limit_mb):
         raise InvalidRequest(f"This is a colour or vector image, not a CT. {CHOOSE}")
     if dimension == 2:
         raise InvalidRequest(f"This is a single 2D picture, not a volume. {CHOOSE}")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if dimension == 4 and size[3] == 1:
         notes = ("The file has four axes, the last with one volume: taken as three.",)
     elif dimension > 3:

@@ -106,8 +106,8 @@ def _parse(orientation):
     letters = {
         letter: (axis, sign) for axis, pair in enumerate(AXIS_LETTERS) for letter, sign in zip(pair, (-1, 1))
     }
-    found = [letters.get(letter) for letter in orientation]
-    if None in found or sorted(axis for axis, _ in found) != [0, 1, 2]:
+    found = [letters[letter] for letter in orientation if letter in letters]
+    if len(orientation) != 3 or sorted(axis for axis, _ in found) != [0, 1, 2]:
         raise InvalidRequest(
             f"{orientation!r} is no orientation. Give one letter each of LR, PA and IS, e.g. RAS."
         )
@@ -163,7 +163,7 @@ def _copied(array, whole, shape_kji, fill):
     ]  # given axis (as i, j, k) of wanted K, J, I
     steps = [whole[axis, n] for axis, n in zip(order, (2, 1, 0))]
     turned = array.transpose([2 - axis for axis in order])
-    turned = np.flip(turned, [n for n in range(3) if steps[n] < 0])
+    turned = np.flip(turned, tuple(n for n in range(3) if steps[n] < 0))
     offsets = [
         whole[axis, 3] if steps[n] > 0 else turned.shape[n] - 1 - whole[axis, 3]
         for n, axis in enumerate(order)

@@ -168,7 +168,7 @@ def _on_even_planes(slices, depths, shifts_px, gap):
     low, high = np.floor(shifts_px.min(axis=0) + 1e-3), np.ceil(shifts_px.max(axis=0) - 1e-3)
     rows, columns = slices[0].header.Rows, slices[0].header.Columns
     shape = (1, rows + int(high[1] - low[1]), columns + int(high[0] - low[0]))
-    moved = {}
+    moved: dict[int, np.ndarray] = {}
     planes = np.empty((len(depths_wanted), *shape[1:]), np.float32)
     for k, depth in enumerate(depths_wanted):
         above = int(np.clip(np.searchsorted(depths, depth), 1, len(depths) - 1))

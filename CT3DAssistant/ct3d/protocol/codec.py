@@ -45,8 +45,9 @@ def decode(kind: type[T], value: Any, where: str = "message") -> T:
         InvalidRequest: names the place and what was expected there.
     """
     if kind is Any:
-        return value
-    result: T = _decode(kind, value, where)
+        result: T = value
+    else:
+        result = _decode(kind, value, where)
     return result
 
 
@@ -71,7 +72,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     return _expect(right, value, where, f"a {kind.__name__}")
 
 
-def _decode_dataclass(kind, value, where):
+def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), value, where, "an object")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(set(value) - set(fields)):
@@ -86,18 +87,18 @@ def _decode_dataclass(kind, value, where):
     return kind(**given)
 
 
-def _is_finite(value):
+def _is_finite(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) <= sys.float_info.max  # a JSON integer may be larger than any float
 
 
 @cache
-def _hints(kind):
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _decode_union(kind, value, where):
+def _decode_union(kind: Any, value: Any, where: str) -> Any:
     choices = [choice for choice in get_args(kind) if choice is not type(None)]
     if value is None and len(choices) < len(get_args(kind)):
         return None
@@ -107,7 +108,7 @@ def _decode_union(kind, value, where):
     return decode(choices[-1], value, where)
 
 
-def _decode_tuple(kind, value, where):
+def _decode_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
     _expect(isinstance(value, list), value, where, "a list")
     kinds = get_args(kind)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
