@@ -79,7 +79,8 @@ class LlamaCppModel:
         params.n_ctx = config["context"]
         params.n_batch = params.n_ubatch = config["batch"]
         params.n_parallel = params.n_threads_http = 1
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"] or _spare_threads()
+        self.threads = config["threads"] or _spare_threads()
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads
         params.verbosity = 0
         params.cache_ram_mib = 0  # the one slot keeps its own prefix
         params.ui = params.endpoint_slots = False
