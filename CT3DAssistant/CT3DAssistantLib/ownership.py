@@ -181,7 +181,9 @@ def array_of(image) -> np.ndarray:
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
     """The smallest box (K, J, I) that holds every voxel which is not 0; None where all are 0."""
-    sides = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    shadow = np.logical_or.reduce(mask, axis=0)
+    slices = [part.any() for part in mask]
+    sides = [np.flatnonzero(side) for side in (slices, shadow.any(axis=1), shadow.any(axis=0))]
     if not len(sides[0]):
         return None
     return tuple(slice(int(side[0]), int(side[-1]) + 1) for side in sides)

@@ -285,4 +285,12 @@ def _text(draw, where, text, *, anchor, size, fill=INK) -> None:
         for n, line in enumerate(reversed(text.split("\n"))):
             _text(draw, (where[0], where[1] - n * (size + 4)), line, anchor=anchor, size=size, fill=fill)
         return
-    draw.text(where, text, font=font, fill=fill, anchor=anchor, stroke_width=2, stroke_fill=SHADE)
+    draw.text(
+        where,
+        text,
+        font=font,
+        fill=fill,
+        anchor=anchor,
+        stroke_width=2 if size > 15 else 1,
+        stroke_fill=SHADE,
+    )

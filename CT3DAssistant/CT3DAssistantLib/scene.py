@@ -133,9 +133,8 @@ def write_segments(
     """Add the segments of all regions that have voxels; report regions and body start hidden."""
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
     images = {name: _image(layer, ijk_to_ras) for name, layer in layers.items()}
-    present = {name: _labels_in(array_of(image)) for name, image in images.items() if image}
     for region in regions:
-        if region.label not in present.get(region.layer, ()):
+        if not _has(images.get(region.layer), region.label):
             continue
         term = segment_term(region)
         segment = slicer.vtkSegment()
@@ -151,10 +150,9 @@ def write_segments(
             display.SetSegmentOpacity3D(region.id, term.opacity)
 
 
-def _labels_in(layer: np.ndarray) -> set[int]:
-    """The labels of a layer; slice by slice, for little memory."""
-    counts = sum(np.bincount(part.reshape(-1), minlength=256) for part in layer)
-    return set(np.flatnonzero(counts).tolist()) - {0}
+def _has(image: "slicer.vtkOrientedImageData | None", label: int) -> bool:
+    """Whether a label map holds a label; looks no further than its first slice with it."""
+    return image is not None and any((part == label).any() for part in array_of(image))
 
 
 def _labelmap() -> str:

@@ -34,6 +34,7 @@ STATES = {
     "not_assessed": ("–", "Not assessed"),
 }
 PRESENCE = {"present": "● Present", "missing": "○ Not found", "outside": "– Outside the field of view"}
+ONLY_IN_CSV = ("sd_hu", "z_low", "z_high", "side")  # measurements too many for a page
 CHIPS = 7  # pieces of evidence shown at once; the rest folds away
 SEVERITY = {"error": ("✗", "Error"), "warning": ("⚠", "Warning"), "info": ("i", "Note")}
 
@@ -136,7 +137,7 @@ def _summary(case: Case) -> str:
     spacing = " × ".join(f"{mm:.2f}" for mm in reversed(geometry.spacing_kji_mm))
     rows = {
         "Scan": f"{grid[2]} × {grid[1]} × {grid[0]} voxels of {spacing} mm",
-        "Content": f"sha256 {case.input.sha256[:16]}…",
+        "Content": f"sha256 {case.input.sha256[:12]}…",
         "Analysed": max((step.finished_utc for step in case.provenance), default="").replace("T", " ")[:16]
         + " UTC",
         "Time": f"{sum(step.seconds for step in case.provenance):.0f} s",
@@ -228,12 +229,18 @@ def _flag(flag: Flag, links: _Links) -> str:
 def _measurements(case: Case, links: _Links) -> str:
     lesions = [region for region in case.regions if region.kind == "lesion"]
     others = [region for region in case.regions if region.kind != "lesion"]
-    return _pivot(case, lesions, "Lesion candidate", links) + _pivot(case, others, "Region", links)
+    tables = _pivot(case, lesions, "Lesion candidate", links) + _pivot(case, others, "Region", links)
+    return tables + '<p class="quiet">All measurements: attributes.csv.</p>' if tables else ""
 
 
 def _pivot(case: Case, regions: list[Region], heading: str, links: _Links) -> str:
     """One row per region, one column per measurement that any of them has."""
-    by_region = {region: case.attributes_of(region.id) for region in regions}
+    by_region = {
+        region: {
+            name: each for name, each in case.attributes_of(region.id).items() if name not in ONLY_IN_CSV
+        }
+        for region in regions
+    }
     by_region = {region: values for region, values in by_region.items() if values}
     columns = {name: each for values in by_region.values() for name, each in values.items()}
     rows = []
@@ -264,6 +271,7 @@ def _landmark_row(landmark: Landmark, links: _Links) -> tuple[str, ...]:
     name = links.around(f"landmark/{landmark.id}", escape(landmark.title))
     meter = f'<meter min="0" max="1" value="{landmark.confidence:.2f}"></meter> {landmark.confidence:.0%}'
     text = " ".join(filter(None, (landmark.definition, landmark.note)))
+    meter, position = (f'<span class="whole">{each}</span>' for each in (meter, position))
     return name, PRESENCE[landmark.presence], meter, position, escape(text)
 
 
