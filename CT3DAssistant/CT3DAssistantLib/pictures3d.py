@@ -34,6 +34,7 @@ NO_GL = (
 )
 GL_MISSING_CODE = 3
 GRID_MM = 1.4  # masks finer than this are thinned first: the surfaces get a quarter of the triangles
+KILLED = 9  # the signal; not in the signal module on Windows
 TIMEOUT_S = 120
 BACKGROUND = (0.07, 0.08, 0.10)
 
@@ -60,7 +61,11 @@ def picture_3d(
             return f"No 3D picture: drawing took more than {TIMEOUT_S} s. All else is complete."
     if ran.returncode == 0:
         return None
-    if ran.returncode == GL_MISSING_CODE or ran.returncode < 0:  # killed by a signal: the graphics library
+    if ran.returncode == -KILLED:
+        return "No 3D picture: the system ended the drawing, most likely for want of memory. All else is complete."
+    if (
+        ran.returncode == GL_MISSING_CODE or ran.returncode < 0
+    ):  # VTK crashes where it finds no graphics library
         return NO_GL
     last = (ran.stderr.strip().splitlines() or [f"code {ran.returncode}"])[-1]
     return f"No 3D picture: {last}. All else is complete."

@@ -152,6 +152,21 @@ def test_a_3d_picture_shows_the_parts_but_never_the_bodys_surface(a_phantom, tmp
     assert np.ptp(empty.reshape(-1, 3), axis=0).max() < 6
 
 
+def test_drawing_that_the_system_ended_is_not_blamed_on_the_graphics_library(a_phantom, tmp_path):
+    ends = tmp_path / "python"
+    ends.write_text("#!/bin/sh\nkill -9 $$\n")
+    ends.chmod(0o755)
+    assert "memory" in picture_3d(a_phantom.case, a_phantom.layers, tmp_path / "3d.png", python=str(ends))
+
+
+def test_drawing_that_breaks_says_its_last_words(a_phantom, tmp_path):
+    breaks = tmp_path / "python"
+    breaks.write_text("#!/bin/sh\necho ValueError: no such colour >&2\nexit 1\n")
+    breaks.chmod(0o755)
+    note = picture_3d(a_phantom.case, a_phantom.layers, tmp_path / "3d.png", python=str(breaks))
+    assert note == "No 3D picture: ValueError: no such colour. All else is complete."
+
+
 def test_a_graphics_library_that_crashes_costs_the_3d_picture_and_nothing_else(a_phantom, tmp_path):
     crashes = tmp_path / "python"
     crashes.write_text(f"#!/bin/sh\nkill -{signal.SIGSEGV.value} $$\n")
