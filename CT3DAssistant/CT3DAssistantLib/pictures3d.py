@@ -62,7 +62,9 @@ def picture_3d(
     if ran.returncode == 0:
         return None
     if ran.returncode == -KILLED:
-        return "No 3D picture: the system ended the drawing, most likely for want of memory. All else is complete."
+        return (
+            "No 3D picture: the system ended the drawing, probably for want of memory. All else is complete."
+        )
     if (
         ran.returncode == GL_MISSING_CODE or ran.returncode < 0
     ):  # VTK crashes where it finds no graphics library
