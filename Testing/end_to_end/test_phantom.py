@@ -23,7 +23,7 @@ def rotation() -> np.ndarray:
 
 
 def a_phantom() -> Volume:
-    """Body, lungs, trachea with two main bronchi, spine and a nodule; synthetic, with a little noise."""
+    """Body, ribs, spine, lungs, trachea with two main bronchi and a nodule; synthetic, with a little noise."""
     shape_ijk = np.array([300, 270, 110])
     ijk_to_ras = np.eye(4)
     ijk_to_ras[:3, :3] = rotation() * SPACING_IJK_MM
@@ -35,6 +35,8 @@ def a_phantom() -> Volume:
 
     hu = np.full(r.shape, -1000, np.float32)
     hu[(r / 165) ** 2 + (a / 115) ** 2 < 1] = 40
+    wall = (r / 127) ** 2 + (a / 80) ** 2
+    hu[(wall > 1) & (wall < 1.2) & (s % 22 < 9) & (np.abs(s) < 110)] = 400  # ribs
     for centre in LUNG_CENTRES_RAS.values():
         hu[ellipsoid((r, a, s), centre, LUNG_RADII_MM)] = -850
     hu[tube((r, a, s), (0, -15, 40), (0, -15, 200), 9)] = -1000
@@ -62,15 +64,15 @@ def tube(ras, start, end, radius):
 def an_analysed_phantom(worker_python, tmp_path_factory):
     """(case, layers, volume, folder of exports) after worker and scene."""
     from CT3DAssistantLib.exports.bundle import export_case
-    from CT3DAssistantLib.scene import add_volume, layers_of
+    from CT3DAssistantLib.scene import add_volume, layers_of, volume_from_node
     from CT3DAssistantLib.session import Sitting
 
-    volume, out = a_phantom(), tmp_path_factory.mktemp("phantom")
+    out = tmp_path_factory.mktemp("phantom")
     with Sitting(worker_python) as sitting:
-        node = add_volume(sitting.scene, volume)
+        node = add_volume(sitting.scene, a_phantom())
         case = sitting.finish(sitting.logic.analyze(node))
         export_case(sitting.scene, node, out, with_3d=False)
-        yield case, layers_of(sitting.scene, node), volume, out
+        yield case, layers_of(sitting.scene, node), volume_from_node(node), out
 
 
 def half_a_voxel_mm() -> float:
