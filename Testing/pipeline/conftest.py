@@ -33,6 +33,15 @@ class Segmented:
         return self.masks.layers[region.layer] == region.label
 
 
+def series(folder) -> Volume:
+    """A folder that holds one plain DICOM series, read without pydicom, which the worker doesn't need."""
+    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+    image = sitk.ReadImage(files)
+    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    lps = np.vstack([np.column_stack([directions, image.GetOrigin()]), (0, 0, 0, 1)])
+    return Volume(sitk.GetArrayFromImage(image).astype(np.int16), np.diag([-1.0, -1, 1, 1]) @ lps)
+
+
 @pytest.fixture(scope="session")
 def segmented_sample(a_sample, tmp_path_factory):
     """Function: a sample's name, and another file beside its own CT where wanted → Segmented."""
@@ -41,7 +50,8 @@ def segmented_sample(a_sample, tmp_path_factory):
     def segment(name: str, beside: str = "") -> Segmented:
         path = a_sample(name) if not beside else a_sample(name).parent / beside
         if path not in done:
-            done[path] = Segmented(read_volume(path)[0], tmp_path_factory.mktemp(name))
+            volume = series(path) if path.is_dir() else read_volume(path)[0]
+            done[path] = Segmented(volume, tmp_path_factory.mktemp(name))
         return done[path]
 
     return segment

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from synthetic_chest import LABELS, synthetic_chest
+from synthetic_chest import LABELS, Chest, synthetic_chest
 
 from ct3d.cards import load_card
 from ct3d.case import REPORT_REGIONS
@@ -24,6 +24,15 @@ TURNS = {
     "coronal slices": np.array([[1.0, 0, 0], [0, 0, 1], [0, 1, 0]]),
     "oblique": OBLIQUE * np.sign(np.diag(OBLIQUE)),
 }
+
+
+def chest_with_spine(**grid) -> Chest:
+    """The synthetic chest with a spine, and with the thicker wall that a patient has."""
+    chest = synthetic_chest(**grid)
+    chest.plant_tube((0.0, -55.0, -80.0), (0.0, -55.0, 80.0), 28.0, hu=300.0)
+    in_wall = ((chest.points_ras[..., :2] / (130.0, 92.0)) ** 2).sum(axis=3) <= 1
+    chest.volume.array[in_wall & (chest.organs == 0) & (chest.volume.array < -500)] = 50.0
+    return chest
 
 
 def dice(one, other):
@@ -102,7 +111,7 @@ def test_a_head_has_no_lungs_and_says_so(segmented_sample):
 
 @pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS.keys())
 def test_sides_come_from_the_affine_on_any_grid(turn, tmp_path):
-    chest = synthetic_chest(spacing_kji_mm=(3.0, 2.2, 2.2), turn=turn)
+    chest = chest_with_spine(spacing_kji_mm=(3.0, 2.2, 2.2), turn=turn)
     layers = segment_volume(chest.volume, tmp_path).layers
     assert layers["organs"].shape == chest.volume.array.shape
     for name in ("right_lung", "left_lung"):
@@ -149,11 +158,11 @@ def test_a_cancelled_job_stops(tmp_path):
     job = LocalJob(tmp_path)
     job.cancelled = True
     with pytest.raises(TaskCancelled):
-        AnatomyRules(load_card("anatomy_rules")).segment(synthetic_chest().volume, job)
+        AnatomyRules(load_card("anatomy_rules")).segment(chest_with_spine().volume, job)
 
 
 def test_the_task_stores_every_layer_on_the_native_grid(tmp_path):
-    chest = synthetic_chest(spacing_kji_mm=(4.0, 3.0, 3.0))
+    chest = chest_with_spine(spacing_kji_mm=(4.0, 3.0, 3.0))
     params = SegmentParams(store_volume(chest.volume, tmp_path))
     result = segment.run(params, LocalJob(tmp_path))
     assert decode(SegmentResult, encode(result)) == result

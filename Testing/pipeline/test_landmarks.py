@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from synthetic_chest import synthetic_chest
+from bench.accuracy import derived_carina
+from synthetic_chest import Chest, synthetic_chest
 
 from ct3d.cards import load_card
 from ct3d.case import Landmark
@@ -19,6 +20,15 @@ LOBES = {"right": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lowe
          "left": ("lung_upper_lobe_left", "lung_lower_lobe_left")}  # fmt: skip
 
 
+def chest_with_spine(**grid) -> Chest:
+    """The synthetic chest with a spine, and with the thicker wall that a patient has."""
+    chest = synthetic_chest(**grid)
+    chest.plant_tube((0.0, -55.0, -80.0), (0.0, -55.0, 80.0), 28.0, hu=300.0)
+    in_wall = ((chest.points_ras[..., :2] / (130.0, 92.0)) ** 2).sum(axis=3) <= 1
+    chest.volume.array[in_wall & (chest.organs == 0) & (chest.volume.array < -500)] = 50.0
+    return chest
+
+
 def find_all(masks, volume, folder):
     card = load_card("anatomy_landmarks")
     found, flags = find_landmarks(volume, masks.layers, masks.regions, card, LocalJob(folder))
@@ -28,26 +38,6 @@ def find_all(masks, volume, folder):
 def cut_off(volume, slices):
     """The volume without its last `slices` slices along K."""
     return Volume(np.ascontiguousarray(volume.array[:-slices]), volume.ijk_to_ras)
-
-
-def derived_carina(trachea, ijk_to_ras):
-    """From the pseudo-label: the highest slice in which it has two large parts, the middle between them.
-
-    Independent of the code under test: sizes of connected parts per axial slice, nothing else.
-    """
-    from scipy import ndimage
-
-    order = range(len(trachea)) if ijk_to_ras[2, 2] < 0 else range(len(trachea) - 1, -1, -1)
-    for k in order:
-        labels, count = ndimage.label(trachea[k])
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        if (sizes > 60).sum() >= 2:
-            one, two = (np.argwhere(labels == n + 1) for n in np.argsort(-sizes)[:2])
-            gap = np.linalg.norm(one[:, None] - two[None], axis=2)
-            a, b = np.unravel_index(gap.argmin(), gap.shape)
-            j, i = (one[a] + two[b]) / 2
-            return ras_from_kji(np.array([[k, j, i]]), ijk_to_ras)[0]
-    raise AssertionError("this pseudo-label doesn't divide")
 
 
 def test_the_carina_lies_within_8_mm_of_the_derived_one(the_demo_case, the_pseudo_labels):
@@ -96,7 +86,7 @@ def test_every_landmark_of_the_card_is_listed_and_defined(the_demo_case):
 
 
 def test_what_lies_beyond_the_field_of_view_is_outside(tmp_path):
-    volume = cut_off(synthetic_chest(spacing_kji_mm=(4.0, 3.0, 3.0)).volume, 8)
+    volume = cut_off(chest_with_spine(spacing_kji_mm=(4.0, 3.0, 3.0)).volume, 8)
     masks = AnatomyRules(load_card("anatomy_rules")).segment(volume, LocalJob(tmp_path))
     found, _ = find_all(masks, volume, tmp_path)
     assert found["right_lung_apex"].presence == found["left_lung_apex"].presence == "outside"
@@ -107,7 +97,7 @@ def test_what_lies_beyond_the_field_of_view_is_outside(tmp_path):
 def test_apices_of_an_oblique_chest_lie_at_their_ras_places(tmp_path):
     angle = np.deg2rad(15)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, -1.0]])
-    chest = synthetic_chest(spacing_kji_mm=(3.0, 2.2, 2.2), turn=turn)
+    chest = chest_with_spine(spacing_kji_mm=(3.0, 2.2, 2.2), turn=turn)
     masks = AnatomyRules(load_card("anatomy_rules")).segment(chest.volume, LocalJob(tmp_path))
     found, flags = find_all(masks, chest.volume, tmp_path)
     for side, x in (("right", 60.0), ("left", -60.0)):
@@ -129,7 +119,7 @@ def test_swapped_sides_and_impossible_heights_are_flagged():
 
 
 def test_the_task_gives_what_survives_the_wire(tmp_path):
-    chest = synthetic_chest(spacing_kji_mm=(4.0, 3.0, 3.0))
+    chest = chest_with_spine(spacing_kji_mm=(4.0, 3.0, 3.0))
     masks = AnatomyRules(load_card("anatomy_rules")).segment(chest.volume, LocalJob(tmp_path))
     layers = tuple(MaskLayer(name, store_array(array, tmp_path)) for name, array in masks.layers.items())
     params = LandmarkParams(store_volume(chest.volume, tmp_path), layers, masks.regions)

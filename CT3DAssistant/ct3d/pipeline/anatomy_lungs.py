@@ -22,7 +22,9 @@ SOFT_HU = -300
 THINNEST_WALL_MM = 6.5  # of a chest wall; table tops are thinner
 AIR_HU = -400
 GAS_HU = -965  # free gas lies below, lung parenchyma above, emphysema mostly too
-SMALLEST_LUNG_ML = 40.0  # less is no lung worth a name, even where the field of view cuts it
+SMALLEST_LUNG_ML = 40.0  # both together, where the field of view cuts them
+SMALLEST_WHOLE_ML = 250.0  # where it doesn't
+BESIDE_MM = 25.0  # off the spine's plane lies most of a lung; pharynx and trachea lie nearer
 DOME_MM2 = 150.0  # a hole in the lung that opens downward by more than this is the diaphragm
 NOTCH_MM = 30.0  # a mass at the wall up to twice this wide counts as lung
 NOTCH_ML = 8.0  # and not less than this
@@ -92,10 +94,15 @@ def _closed_along_the_edge(body):
     return body
 
 
-def find_lungs(grid: Grid, body: np.ndarray, airways: np.ndarray, bone: np.ndarray, job: Job) -> np.ndarray:
+def find_lungs(
+    grid: Grid, body: np.ndarray, airways: np.ndarray, bone: np.ndarray, spine_mm: float, job: Job
+) -> np.ndarray:
     """Air-filled lung tissue of both sides, without vessels and without gas elsewhere in the body.
 
-    A part counts when it is large enough, holds tissue (gas alone doesn't), and lies along ribs.
+    A part counts when it is large, holds tissue (gas alone doesn't), lies along ribs and beside the spine.
+
+    Args:
+        spine_mm: R coordinate of the spine.
     """
     air = body & (grid.hu < AIR_HU) & ~grown(airways, grid.spacing[1], grid.spacing)
     job.check()
@@ -110,9 +117,15 @@ def find_lungs(grid: Grid, body: np.ndarray, airways: np.ndarray, bone: np.ndarr
             continue
         job.check()
         part = labels[box] == n
-        if _is_lung(grid.hu[box], part, near_bone[box]):
+        is_beside = np.abs(grid.x_mm[box[2]] - spine_mm) > BESIDE_MM
+        if part[:, :, is_beside].sum() > 0.5 * sizes[n] / grid.voxel_ml and _is_lung(
+            grid.hu[box], part, near_bone[box]
+        ):
             lungs[box] |= part
-    return grown(lungs, 1.5 * grid.spacing[1], grid.spacing) & air
+    lungs = grown(lungs, 1.5 * grid.spacing[1], grid.spacing) & air
+    ml = np.count_nonzero(lungs) * grid.voxel_ml
+    is_cut = bool(lungs[0].any() or lungs[-1].any())
+    return lungs if ml > (SMALLEST_LUNG_ML if is_cut else SMALLEST_WHOLE_ML) else np.zeros_like(lungs)
 
 
 def _is_lung(hu, part, near_bone):

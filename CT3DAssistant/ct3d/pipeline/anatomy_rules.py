@@ -108,7 +108,7 @@ def _find(grid, job):
     job.stage("airways", 0.2)
     airways = find_airways(grid, body, spine.x_mm, job)
     job.stage("lungs", 0.25)
-    tissue = find_lungs(grid, body, airways, body & (grid.hu > BRIGHT_HU), job)
+    tissue = find_lungs(grid, body, airways, body & (grid.hu > BRIGHT_HU), spine.x_mm, job)
     if not tissue.any():
         airways = np.zeros_like(airways)
     right, left = split_sides(grid, tissue, spine.x_mm, job)
