@@ -70,6 +70,7 @@ class AnatomyRules:
         job.stage("native grid", 0.55)
         layers = self._on_native_grid(volume, grid, found, parts, way_back, job)
         job.stage("lesion candidates", 0.7)
+        job.check()
         layers["lesions"], lesions = find_candidates(volume, layers["organs"], ORGANS, job)
         job.stage("checks", 0.95)
         flags, coverage = check_anatomy(grid, found)
@@ -83,7 +84,9 @@ class AnatomyRules:
     def _on_native_grid(self, volume, grid, found, parts, way_back: WayBack, job):
         layers = {"body": way_back.labels(found.body.astype(np.uint8))}
         job.check()
-        layers["organs"] = settle_edges(way_back.labels(_codes(grid, found)), volume.array, job)
+        codes = way_back.labels(_codes(grid, found, job))
+        job.check()
+        layers["organs"] = settle_edges(codes, volume.array, job)
         job.check()
         regions = way_back.labels(parts)
         job.check()
@@ -128,7 +131,7 @@ def _find(grid, job):
     return Findings(body, right, left, tissue, airways, bone, blood, spine, grid.voxel_ml, split, notes)
 
 
-def _codes(grid: Grid, found: Findings) -> np.ndarray:
+def _codes(grid: Grid, found: Findings, job: Job) -> np.ndarray:
     """Labels of "organs" on the canonical grid, plus when a native voxel takes them (CODE_…)."""
     step = max(grid.spacing)
     codes = np.zeros(grid.hu.shape, np.uint8)
@@ -141,10 +144,12 @@ def _codes(grid: Grid, found: Findings) -> np.ndarray:
         rim = grown(mask, step, grid.spacing) & ~found.taken
         codes[rim & (codes == 0)] = label + kind
         codes[mask] = label + CODE_KEEP
+        job.check()
         at_edge = mask & ~shrunk(mask, step, grid.spacing)
         if kind == CODE_IF_AIR:
             at_edge &= grid.hu < LUNG_HU  # soft tissue that the hull took in stays
         codes[at_edge] = label + kind
+        job.check()
     return codes
 
 
