@@ -78,7 +78,7 @@ def transformers() -> dict:
     rates = [rate(model) for _ in range(3)]
     numbers = {"load_s": round(loaded, 2), "peak_rss_mb": peak_mb(), "dtype": model.dtype, **first}
     return numbers | {
-        "threads": model.torch.get_num_threads(),
+        "threads": model.threads,
         "tokens_per_s": round(statistics.median(rates), 1),
     }
 

@@ -78,11 +78,14 @@ def test_the_listener_can_stop_while_a_long_prompt_is_read(a_model):
     assert a_model.write(CHAT, on_piece=quiet, max_tokens=4)
 
 
-def test_earlier_turns_of_a_chat_change_the_answer(a_model):
-    before = [{"role": "user", "content": "Answer in capitals."}, {"role": "assistant", "content": "I WILL."}]
-    question = [{"role": "user", "content": "What is a lung?"}]
-    alone = a_model.write(question, on_piece=quiet, max_tokens=10)
-    assert a_model.write([*before, *question], on_piece=quiet, max_tokens=10) != alone
+def test_earlier_turns_of_a_chat_are_followed(a_model):
+    pairs = [("left", "left SIDE."), ("right", "right SIDE."), ("upper", "upper SIDE.")]
+    before = [
+        {"role": role, "content": text} for pair in pairs for role, text in zip(("user", "assistant"), pair)
+    ]
+    question = [{"role": "user", "content": "lower"}]
+    assert "SIDE" in a_model.write([*before, *question], on_piece=quiet, max_tokens=8)
+    assert "SIDE" not in a_model.write(question, on_piece=quiet, max_tokens=8)
 
 
 def test_a_chat_read_before_gives_the_same_text_as_one_read_fresh(a_model):
@@ -115,8 +118,9 @@ def test_visual_tokens_that_are_words_read_as_these_words(the_models):
     seen = model.model.get_input_embeddings()(ids).detach()  # (M, dim)
     spoken = [{"role": "user", "content": f"Tell me about{words} please."}]
     shown = [{"role": "user", "content": f"Tell me about{VISUAL_MARK} please."}]
-    expected = model.write(spoken, on_piece=quiet, max_tokens=12)
-    assert model.write(shown, on_piece=quiet, max_tokens=12, visual=seen) == expected
+    expected = model.write(spoken, on_piece=quiet, max_tokens=4)  # later ones differ by rounding in bfloat16
+    assert "left lung" in expected
+    assert model.write(shown, on_piece=quiet, max_tokens=4, visual=seen) == expected
     with pytest.raises(ValueError, match="Put it where they belong"):
         model.write(spoken, on_piece=quiet, visual=seen)
 

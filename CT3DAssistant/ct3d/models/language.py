@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,7 +159,9 @@ class TransformersModel:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        self.batch = {"batch": 256, **card.config}["batch"]
+        config = {"batch": 256, "threads": 0, **card.config}
+        self.batch = config["batch"]
+        self.threads = config["threads"] or _spare_threads()
         self.torch = torch
         self.new_cache = DynamicCache
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -183,7 +186,7 @@ class TransformersModel:
     ) -> str:
         """See LanguageModel; `visual` is a (M, dim) tensor that stands at VISUAL_MARK."""
         draw = self._sampler(temperature, seed)
-        with self.torch.inference_mode():
+        with self._inference():
             logits = self._read(messages, on_piece) if visual is None else self._see(messages, visual)
             ids: list[int] = []
             text = ""
@@ -201,9 +204,20 @@ class TransformersModel:
 
     def count_tokens(self, messages: list[Message]) -> int:
         """See LanguageModel."""
-        with self.torch.inference_mode():
+        with self._inference():
             self._read(messages, lambda _: None)
         return len(self.read)
+
+    @contextmanager
+    def _inference(self):
+        """No gradients, and torch on the spare threads only; its own number is put back afterwards."""
+        before = self.torch.get_num_threads()
+        self.torch.set_num_threads(self.threads)
+        try:
+            with self.torch.inference_mode():
+                yield
+        finally:
+            self.torch.set_num_threads(before)
 
     def _read(self, messages, on_piece):
         """Logits (vocabulary,) after the chat, whose common prefix with the last one stays in the cache."""
@@ -288,6 +302,6 @@ def _has_bfloat16(torch):
 
 
 def _spare_threads():
-    """All cores but one, at most four: llama.cpp's threads spin, and crawl where they share a core."""
+    """All cores but one, at most four: both runtimes' threads spin, and crawl where they share a core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(4, cores - 1))
