@@ -25,13 +25,13 @@ class CT3DAssistant(ScriptedLoadableModule):
             "whose every sentence is tied to evidence. Research use only. Not for clinical use."
         )
         parent.acknowledgementText = _(
-            "Built on 3D Slicer, SimpleITK and llama.cpp, after the papers 3DME, spatial-aware SSL, HSENet, H3DE-Net "
-            "and MedRegion-CT."
+            "Built on 3D Slicer, SimpleITK and llama.cpp, after the papers 3DME, spatial-aware SSL, HSENet, "
+            "H3DE-Net and MedRegion-CT."
         )
 
 
 class CT3DAssistantWidget(ScriptedLoadableModuleWidget):
-    """The module's panel. It says what the module is for; analysis runs through the logic and the command line."""
+    """The module's panel: what it is for. Analysis runs through the logic and the command line."""
 
     def setup(self):
         import qt
@@ -66,6 +66,7 @@ class CT3DAssistantTest(ScriptedLoadableModuleTest):
 
     def test_a_volume_survives_the_way_into_the_engine(self):
         import numpy as np
+
         from CT3DAssistantLib.scene import volume_from_node
 
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -36,11 +36,14 @@ class Work(Protocol):
 
     case: Case
 
+    def ready(self, task: str) -> Iterator[None]:
+        """Put beside the wire what a task needs, in bites."""
+
     def params(self, task: str) -> Any:
         """The parameters of a task, from what is known by now."""
 
-    def absorb(self, result: Any) -> None:
-        """Take a task's result into case and scene."""
+    def absorb(self, result: Any) -> Iterator[None]:
+        """Take a task's result into case and scene, in bites."""
 
     def note_failure(self, task: str, error: AssistantError) -> None:
         """Keep in the case that a task broke."""
@@ -50,7 +53,8 @@ class Chain:
     """A job of several tasks; has the face of a client's job, so `client.wait(chain)` works.
 
     A task that breaks is noted in the case and the others go on, except where nothing can follow it.
-    Whatever was found stays in case and scene, also after a cancel.
+    Whatever was found stays in case and scene, also after a cancel. The host's own work goes in bites, one a
+    poll, so that no poll is long.
 
     Attributes:
         done: whether the chain has ended.
@@ -72,6 +76,8 @@ class Chain:
         self.errors: dict[str, AssistantError] = {}
         self._client, self._work = client, work
         self._left = deque(tasks)
+        self._job: Any = None
+        self._is_cancelled = False
         self._whole = sum(SHARES[task] for task in tasks)
         self._behind = 0
         self._on_progress, self._on_text = on_progress, on_text
@@ -99,7 +105,8 @@ class Chain:
     def cancel(self) -> None:
         """Stop the task at work and all that would follow; ends with TaskCancelled within a second."""
         self._left.clear()
-        if not self.done:
+        self._is_cancelled = True
+        if self._job is not None and not self.done:
             self._job.cancel()
 
     def add_done_callback(self, callback: Callable[["Chain"], None]) -> None:
@@ -114,19 +121,41 @@ class Chain:
             return
         self._task = self._left.popleft()
         self._tell(Progress(job=0, stage="", fraction=0.0))
+        self._do(self._work.ready(self._task), self._submit)
+
+    def _do(self, bites: Iterator[None], then: Callable[[], None]) -> None:
+        try:
+            for _ in bites:
+                self._client.deliver(self._do, bites, then)
+                return
+        except AssistantError as error:  # like the client's reader: an error of the job, not of the poll
+            self._left.clear()
+            self.errors[self._task] = self.error = error
+            self._finish()
+            return
+        then()
+
+    def _submit(self) -> None:
+        if self._is_cancelled:
+            self._finish()
+            return
         self._job = self._client.submit(self._task, self._work.params(self._task), self._tell, self._on_text)
         self._job.add_done_callback(self._task_done)
 
     def _task_done(self, job: Any) -> None:
         error = job.error or self._too_big(job)
         if error is None:
-            self._work.absorb(job.result())
-        elif isinstance(error, (TaskCancelled, OutOfMemory)) or self._task in NEEDED:
+            self._do(self._work.absorb(job.result()), self._step_on)
+            return
+        if isinstance(error, (TaskCancelled, OutOfMemory)) or self._task in NEEDED:
             self._left.clear()
             self.errors[self._task] = self.error = error
         else:
             self.errors[self._task] = error
             self._work.note_failure(self._task, error)
+        self._step_on()
+
+    def _step_on(self) -> None:
         self._behind += SHARES[self._task]
         self._next()
 
@@ -150,5 +179,7 @@ class Chain:
 
     def _finish(self) -> None:
         self.done = True
+        if self._is_cancelled and self.error is None:
+            self.error = TaskCancelled("Stopped. What was found so far is kept.")
         for callback in self._callbacks:
             callback(self)

@@ -4,7 +4,8 @@ Each verb returns at once with a job. Its callbacks, and the changes to the scen
 polls the client, in the caller's thread.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ct3d.case import Case, Input, Scope
 from ct3d.client.client import Client, Job
 from ct3d.errors import AssistantError, InvalidRequest
 from ct3d.imaging.check import check_ct
-from ct3d.imaging.exchange import open_array, store_array, store_volume
+from ct3d.imaging.exchange import open_array, storing_array
 from ct3d.imaging.volume import Volume
 from ct3d.protocol.messages import Progress
 from ct3d.protocol.tasks import (
@@ -41,6 +42,8 @@ OnProgress = Callable[[Progress], None]
 OnText = Callable[[str], None]
 
 WHOLE_SCAN = Scope()
+SEES_VOXELS = ("segment", "landmarks", "measure")
+SEES_MASKS = ("landmarks", "measure")
 ANALYSIS = ("estimate", "segment", "landmarks", "measure", "findings", "report")
 
 
@@ -151,42 +154,41 @@ class _Work:
     def _new_case(self) -> Case:
         volume = self.volume
         warnings = check_ct(volume)
-        digest = self.ref.array.sha256
         notes = tuple(dict.fromkeys((*notes_of(self.volume_node), *warnings)))
-        return Case(Input(digest, volume.geometry, notes=notes))  # a node may be named after a patient
+        return Case(Input("", volume.geometry, notes=notes))  # a node may be named after a patient
 
     @property
     def volume(self) -> Volume:
         return volume_from_node(self.volume_node)
 
-    @property
-    def ref(self) -> VolumeRef:
-        """The volume beside the wire; written once per chain, and never twice with the same content."""
-        if self._ref is None:
-            self._ref = store_volume(self.volume, self.logic.exchange_dir)
-        return self._ref
+    def ready(self, task: str) -> Iterator[None]:
+        """Volume and masks beside the wire; written once per chain, and never twice with the same content."""
+        if task in SEES_VOXELS and self._ref is None:
+            volume = self.volume
+            array = yield from storing_array(volume.array, self.logic.exchange_dir)
+            self._ref = VolumeRef(array, volume.geometry.ijk_to_ras)
+            self.case = replace(self.case, input=replace(self.case.input, sha256=array.sha256))
+        if task in SEES_MASKS and self._masks is None:
+            layers, masks = layers_of(self.logic.scene, self.volume_node), []
+            for name, layer in layers.items():
+                array = yield from storing_array(layer, self.logic.exchange_dir)
+                masks.append(MaskLayer(name, array))
+            self._masks = tuple(masks)
 
     def params(self, task: str) -> Any:
         makers = {
             "estimate": lambda: EstimateParams("segment", "anatomy_rules", self.volume.array.shape),
-            "segment": lambda: SegmentParams(self.ref),
-            "landmarks": lambda: LandmarkParams(self.ref, self._mask_refs(), self.case.regions),
-            "measure": lambda: MeasureParams(
-                self.ref, self._mask_refs(), self.case.regions, self.case.landmarks
-            ),
+            "segment": lambda: SegmentParams(self._ref),
+            "landmarks": lambda: LandmarkParams(self._ref, self._masks, self.case.regions),
+            "measure": lambda: MeasureParams(self._ref, self._masks, self.case.regions, self.case.landmarks),
             "findings": lambda: FindingsParams(self.case),
             "report": lambda: ReportParams(self.case, self.logic.language_card, **self.asked),
             "answer": lambda: AnswerParams(self.case, card=self.logic.language_card, **self.asked),
         }
         return makers[task]()
 
-    def _mask_refs(self) -> tuple[MaskLayer, ...]:
-        if self._masks is None:
-            layers, folder = layers_of(self.logic.scene, self.volume_node), self.logic.exchange_dir
-            self._masks = tuple(MaskLayer(name, store_array(layer, folder)) for name, layer in layers.items())
-        return self._masks
-
-    def absorb(self, result: Any) -> None:
+    def absorb(self, result: Any) -> Iterator[None]:
+        """Merge at once; show in bites."""
         if isinstance(result, EstimateResult):
             return
         if isinstance(result, SegmentResult):
@@ -194,7 +196,7 @@ class _Work:
         self._keep(merge(result, self.case))
         folder = self.logic.exchange_dir
         layers = {layer.name: open_array(layer.array, folder) for layer in self._masks or ()}
-        show(result, self.case, Stage(self.logic.scene, self.volume_node, layers))
+        yield from show(result, self.case, Stage(self.logic.scene, self.volume_node, layers))
 
     def note_failure(self, task: str, error: AssistantError) -> None:
         self._keep(failed(self.case, task, str(error)))

@@ -3,7 +3,7 @@
 `merge` gives the case with the result in it; `show` writes the nodes that present it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
@@ -20,7 +20,7 @@ from ct3d.protocol.tasks import (
     ReportResult,
     SegmentResult,
 )
-from CT3DAssistantLib.scene import SECTIONS, add_attributes, add_landmarks, add_report, add_segmentation
+from CT3DAssistantLib.scene import SECTIONS, add_attributes, add_landmarks, add_report, adding_segmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ def merge(result: Any, _case: Case) -> Case:
 
 
 @singledispatch
-def show(result: Any, _case: Case, _stage: Stage) -> None:
-    """Write the nodes that present a result; `case` holds it already."""
+def show(result: Any, _case: Case, _stage: Stage) -> Iterable[None]:
+    """Write the nodes that present a result; `case` holds it already. What takes long comes in bites."""
     raise TypeError(f"{type(result).__name__} has no place in a scene")
 
 
@@ -53,8 +53,8 @@ def _(result: SegmentResult, case: Case) -> Case:
 
 
 @show.register
-def _(result: SegmentResult, _case: Case, stage: Stage) -> None:
-    add_segmentation(stage.scene, stage.volume_node, stage.layers, result.regions)
+def _(result: SegmentResult, _case: Case, stage: Stage) -> Iterable[None]:
+    return adding_segmentation(stage.scene, stage.volume_node, stage.layers, result.regions)
 
 
 @merge.register
@@ -63,8 +63,9 @@ def _(result: LandmarkResult, case: Case) -> Case:
 
 
 @show.register
-def _(result: LandmarkResult, _case: Case, stage: Stage) -> None:
+def _(result: LandmarkResult, _case: Case, stage: Stage) -> Iterable[None]:
     add_landmarks(stage.scene, stage.volume_node, result.landmarks)
+    return ()
 
 
 @merge.register
@@ -73,8 +74,9 @@ def _(result: MeasureResult, case: Case) -> Case:
 
 
 @show.register
-def _(result: MeasureResult, _case: Case, stage: Stage) -> None:
+def _(result: MeasureResult, _case: Case, stage: Stage) -> Iterable[None]:
     add_attributes(stage.scene, stage.volume_node, result.attributes)
+    return ()
 
 
 @merge.register
@@ -83,8 +85,9 @@ def _(result: FindingsResult, case: Case) -> Case:
 
 
 @show.register
-def _(_result: FindingsResult, _case: Case, _stage: Stage) -> None:
+def _(_result: FindingsResult, _case: Case, _stage: Stage) -> Iterable[None]:
     """Findings have no node of their own: the case in the parameter node holds them."""
+    return ()
 
 
 @merge.register
@@ -97,8 +100,9 @@ def _(result: ReportResult, case: Case) -> Case:
 
 
 @show.register
-def _(_result: ReportResult, case: Case, stage: Stage) -> None:
+def _(_result: ReportResult, case: Case, stage: Stage) -> Iterable[None]:
     add_report(stage.scene, stage.volume_node, case)
+    return ()
 
 
 @merge.register
@@ -109,8 +113,9 @@ def _(result: AnswerResult, case: Case) -> Case:
 
 
 @show.register
-def _(_result: AnswerResult, _case: Case, _stage: Stage) -> None:
+def _(_result: AnswerResult, _case: Case, _stage: Stage) -> Iterable[None]:
     """Answers have no node of their own: the case in the parameter node holds them."""
+    return ()
 
 
 def failed(case: Case, task: str, message: str) -> Case:

@@ -6,7 +6,7 @@ written anew and which are kept.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,14 +114,27 @@ def add_segmentation(
         layers: (K, J, I) uint8 by layer name, on the volume's grid. Segments of one layer share its label
             map.
     """
+    for _ in adding_segmentation(scene, volume_node, layers, regions):
+        pass
+    return node_of(scene, volume_node, "segmentation")
+
+
+def adding_segmentation(
+    scene: Scene, volume_node: VolumeNode, layers: Mapping[str, np.ndarray], regions: tuple[Region, ...]
+) -> Iterator[None]:
+    """`add_segmentation` in bites, for a thread that must not block."""
     name, kind = "regions", "vtkMRMLSegmentationNode"
     node = claim(scene, volume_node, role="segmentation", kind=kind, name=name)
-    node.GetSegmentation().RemoveAllSegments()
+    yield
+    segmentation = node.GetSegmentation()
+    while segmentation.GetNumberOfSegments():  # each clears its voxels in the map it shares, slowly
+        segmentation.RemoveSegment(segmentation.GetNthSegmentID(0))
+        yield
     node.CreateDefaultDisplayNodes()
-    write_segments(node, layers, regions, _ijk_to_world(volume_node))
+    yield from writing_segments(node, layers, regions, _ijk_to_world(volume_node))
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    yield
     stamp(node)
-    return node
 
 
 def write_segments(
@@ -131,8 +144,22 @@ def write_segments(
     ijk_to_ras: np.ndarray,
 ) -> None:
     """Add the segments of all regions that have voxels; report regions and body start hidden."""
+    for _ in writing_segments(node, layers, regions, ijk_to_ras):
+        pass
+
+
+def writing_segments(
+    node: slicer.vtkMRMLSegmentationNode,
+    layers: Mapping[str, np.ndarray],
+    regions: tuple[Region, ...],
+    ijk_to_ras: np.ndarray,
+) -> Iterator[None]:
+    """`write_segments` in bites: a layer or a segment each."""
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
-    images = {name: _image(layer, ijk_to_ras) for name, layer in layers.items()}
+    images = {}
+    for name, layer in layers.items():
+        images[name] = _image(layer, ijk_to_ras)
+        yield
     for region in regions:
         if not _has(images.get(region.layer), region.label):
             continue
@@ -148,6 +175,7 @@ def write_segments(
         if display:
             display.SetSegmentVisibility(region.id, region.kind != "report_region" and region.id != "body")
             display.SetSegmentOpacity3D(region.id, term.opacity)
+        yield
 
 
 def _has(image: "slicer.vtkOrientedImageData | None", label: int) -> bool:

@@ -1,4 +1,4 @@
-"""Model cards: one TOML file says what a model is, may be used for, wants and gives, and where its weights lie."""
+"""Model cards: one TOML file says what a model is, what it may be used for, and where its weights lie."""
 
 import hashlib
 import sys
@@ -118,7 +118,9 @@ def find_weights(card: ModelCard, folders: tuple[Path, ...] = ()) -> Path | None
         )
     stat = path.stat()
     if _file_hash(path, stat.st_size, stat.st_mtime_ns) != card.weights.sha256:
-        raise WeightsCorrupt(f"{path} is not the file that {card.title} was made with. Delete it and install it again.")
+        raise WeightsCorrupt(
+            f"{path} is not the file that {card.title} was made with. Delete it and install it again."
+        )
     return path
 
 

@@ -1,7 +1,8 @@
 """Case: everything that was found in one CT volume, as one versioned JSON object.
 
-Every result of every task lands here; report, chat, panels and exports read only from here. A Case never holds voxels:
-a Region names the layer and label of its mask, and the masks travel beside it (exchange folder, .seg.nrrd, scene).
+Every result of every task lands here; report, chat, panels and exports read only from here. A Case never
+holds voxels: a Region names the layer and label of its mask, and the masks travel beside it (exchange folder,
+.seg.nrrd, scene).
 
 Evidence is a string "kind/id" that names an entry of the same case: "region/left_lung",
 "attribute/left_lung.volume", "landmark/carina", "finding/emphysema". Positions are RAS millimetres.
@@ -237,7 +238,8 @@ class Case:
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
-            raise InvalidRequest(f"This is no case file ({error}). Choose a case.json written by this program.") from error
+            told = f"This is no case file ({error}). Choose a case.json written by this program."
+            raise InvalidRequest(told) from error
         if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
             raise InvalidRequest(
                 f"This case has format {value['format']}, this program reads {FORMAT}. Update CT3DAssistant."

@@ -11,8 +11,8 @@
     ├── WorkerLost              -32016  the worker died, hung or spoke garbage
     └── ProtocolMismatch        -32017  host and worker come from different versions
 
-Every message ends with what to do. Raised where the fact is known; caught in three places only: the worker's loop,
-the client's reader and the face that talks to the person (panel or command line).
+Every message ends with what to do. Raised where the fact is known; caught in three places only: the worker's
+loop, the client's reader (and the chain of its jobs), and the face that talks to the person.
 """
 
 

@@ -52,9 +52,14 @@ def analysis(sitting, node, out: Path, started: float) -> dict:
     """One analysis with its exports; `started` is when the person began to wait."""
     from CT3DAssistantLib.exports.bundle import export_case
 
-    blocks, first_text = [], []
+    blocks, first_text, report_began = [], [], []
     asked = time.perf_counter()
-    chain = sitting.logic.analyze(node, on_text=lambda _piece: first_text.append(time.perf_counter()))
+
+    def note(progress) -> None:
+        if progress.stage.startswith("Writing the report"):
+            report_began.append(time.perf_counter())
+
+    chain = sitting.logic.analyze(node, note, lambda _piece: first_text.append(time.perf_counter()))
     submit_s = time.perf_counter() - asked
     while not chain.done:
         began = time.perf_counter()
@@ -72,7 +77,7 @@ def analysis(sitting, node, out: Path, started: float) -> dict:
         "analysis_s": round(analysed - asked, 2),
         "export_s": round(finished - analysed, 2),
         "stages_s": {step.task: {"seconds": step.seconds, **step.stages} for step in case.provenance},
-        "first_text_s": round(first_text[0] - (analysed - report.seconds), 2) if first_text else None,
+        "first_text_s": round(first_text[0] - report_began[0], 2) if first_text else None,
         "longest_poll_ms": round(1000 * max(blocks), 1),
         "submit_ms": round(1000 * submit_s, 1),
         "sentences": report.counts,

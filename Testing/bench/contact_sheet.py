@@ -1,7 +1,7 @@
 """Every sample CT through the whole chain, on one picture to be looked at, and a table of what was said.
 
-Each scan gives one row: axial, coronal and sagittal pictures with outlines, then its report. Tasks that break,
-sentences that contradict their evidence and scans that are refused are told.
+Each scan gives one row: axial, coronal and sagittal pictures with outlines, then its report. What broke,
+was refused or contradicts its evidence is told.
 """
 
 import argparse

@@ -23,7 +23,7 @@ def rotation() -> np.ndarray:
 
 
 def a_phantom() -> Volume:
-    """Body, ribs, spine, lungs, trachea with two main bronchi and a nodule; synthetic, with a little noise."""
+    """Body, ribs, spine, lungs, trachea with two main bronchi, a nodule, and noise; synthetic."""
     shape_ijk = np.array([300, 270, 110])
     ijk_to_ras = np.eye(4)
     ijk_to_ras[:3, :3] = rotation() * SPACING_IJK_MM

@@ -59,7 +59,7 @@ class ScriptedClient:
     """Answers each task as scripted, one per poll: for what no healthy worker shows."""
 
     def __init__(self, outcomes):
-        self.outcomes, self.asked, self.waiting = outcomes, [], deque()
+        self.outcomes, self.asked, self.waiting, self.deliveries = outcomes, [], deque(), deque()
 
     def submit(self, task, params, on_progress=None, _on_text=None):
         self.asked.append((task, params))
@@ -68,8 +68,14 @@ class ScriptedClient:
         self.waiting.append(ScriptedJob(self.outcomes[task]))
         return self.waiting[-1]
 
+    def deliver(self, callback, *args):
+        self.deliveries.append((callback, args))
+
     def poll(self):
-        if self.waiting:
+        if self.deliveries:
+            callback, args = self.deliveries.popleft()
+            callback(*args)
+        elif self.waiting:
             self.waiting.popleft().finish()
 
     def wait(self, job):

@@ -117,7 +117,7 @@ def test_a_broken_write_leaves_nothing_behind(tmp_path, an_array, monkeypatch):
         file.write(b"half")
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(exchange.np.lib.format, "write_array", breaks)
+    monkeypatch.setattr(exchange.np.lib.format, "write_array_header_1_0", breaks)
     with pytest.raises(OSError, match="Input/output"):
         store_array(an_array, tmp_path)
     assert not list(Path(tmp_path).iterdir())

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import re
 import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,14 +14,15 @@ from ct3d.errors import DiskFull, InvalidRequest
 from ct3d.imaging.volume import Volume
 from ct3d.protocol.tasks import ArrayRef, VolumeRef
 
+T = TypeVar("T")
+Bites = Generator[None, None, T]
+BITE = 8 << 20  # bytes: some 10 ms to hash, some 5 ms to write
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
 
 
 def content_hash(array: np.ndarray) -> str:
     """sha256 of dtype, shape and values in C order."""
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return _last(_hashing(np.ascontiguousarray(array)))
 
 
 def store_array(array: np.ndarray, folder: Path) -> ArrayRef:
@@ -28,8 +31,14 @@ def store_array(array: np.ndarray, folder: Path) -> ArrayRef:
     Raises:
         DiskFull: if the folder can't take it; nothing half-written stays.
     """
+    return _last(storing_array(array, folder))
+
+
+def storing_array(array: np.ndarray, folder: Path) -> Bites[ArrayRef]:
+    """`store_array` in bites of a few milliseconds, for a thread that must not block."""
     array = np.ascontiguousarray(array)
-    ref = ArrayRef(content_hash(array), tuple(array.shape), array.dtype.str)
+    digest = yield from _hashing(array)
+    ref = ArrayRef(digest, tuple(array.shape), array.dtype.str)
     path = _path(ref, folder)
     if path.exists():
         return ref
@@ -37,7 +46,10 @@ def store_array(array: np.ndarray, folder: Path) -> ArrayRef:
     try:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             part = file.name
-            np.lib.format.write_array(file, array, allow_pickle=False)
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+            for bite in _bites(array):
+                file.write(bite)
+                yield
         Path(part).replace(path)
     except OSError as error:
         if part:
@@ -76,6 +88,30 @@ def store_volume(volume: Volume, folder: Path) -> VolumeRef:
 def open_volume(ref: VolumeRef, folder: Path) -> Volume:
     """The volume of a reference; its array is memory-mapped and read-only."""
     return Volume(open_array(ref.array, folder), np.array(ref.ijk_to_ras, float))
+
+
+def _hashing(array: np.ndarray) -> Bites[str]:
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    for bite in _bites(array):
+        digest.update(bite)
+        yield
+    return digest.hexdigest()
+
+
+def _bites(array: np.ndarray) -> Iterator[memoryview]:
+    """The bytes of a C-contiguous array, BITE at a time."""
+    flat = array.reshape(-1).view(np.uint8).data
+    return (flat[start : start + BITE] for start in range(0, len(flat), BITE))
+
+
+def _last(bites: Bites[T]) -> T:
+    """Do all bites; gives what they return."""
+    while True:
+        try:
+            next(bites)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _path(ref: ArrayRef, folder: Path) -> Path:

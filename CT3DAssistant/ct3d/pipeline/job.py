@@ -39,10 +39,10 @@ class Job(Protocol):
         """Put an array beside the wire for the host to open."""
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
-        """A value that is costly to make, kept for later jobs while memory allows; the key says all it depends on."""
+        """A value that is costly to make, kept while memory allows; the key says all it depends on."""
 
     def stage(self, name: str, fraction: float) -> None:
-        """Say that a stage begins at this share of the whole (0 to 1); raises TaskCancelled if the person stopped."""
+        """A stage begins at this share of the whole (0 to 1); raises TaskCancelled if stopped."""
 
     def emit(self, piece: str) -> None:
         """Stream a piece of text; raises TaskCancelled if the person stopped."""
@@ -51,11 +51,11 @@ class Job(Protocol):
         """Raise TaskCancelled if the person stopped. Call at least twice a second."""
 
     def step(self, task: str, card: ModelCard | None, **more: Any) -> Step:
-        """The provenance record of this job, timings and stages included; `more` are further fields of Step."""
+        """The provenance record of this job, with its timings; `more` are further fields of Step."""
 
 
 class BaseJob:
-    """Job over a local exchange folder; subclasses say how progress and text reach the person, and what cancels."""
+    """Job over a local exchange folder; subclasses say where progress and text go, and what cancels."""
 
     device = "cpu"
     dtype = "float32"
@@ -81,7 +81,7 @@ class BaseJob:
     def store(self, array: np.ndarray) -> ArrayRef:
         return store_array(array, self.exchange_dir)
 
-    def remember(self, key: Hashable, make: Callable[[], T]) -> T:
+    def remember(self, key: Hashable, make: Callable[[], T]) -> T:  # noqa: ARG002, for subclasses that keep
         return make()
 
     def stage(self, name: str, fraction: float) -> None:
