@@ -11,6 +11,8 @@ decoding.
 import json
 import os
 import secrets
+import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,8 +61,9 @@ class LanguageModel(Protocol):
 class LlamaCppModel:
     """GGUF weights in llama.cpp.
 
-    The library's own local server is never asked through a socket: calls are in process, and the port it
-    opens on the loopback refuses everybody (a key that is thrown away), so nobody else reads a prompt.
+    Calls are in process. The library insists on a server of its own as well: it gets a Unix socket, in a private
+    folder that is removed at once, so no port is open. Windows has no such socket there: its loopback port
+    refuses everybody, by a key that is thrown away.
 
     Raises:
         ValueError: the grammar can't be parsed, or the prompt is longer than the context.
@@ -87,7 +90,10 @@ class LlamaCppModel:
         params.ui = params.endpoint_slots = False
         params.offline = True
         params.api_keys = [secrets.token_hex(32)]
-        self.server = xllamacpp.Server(params)
+        with tempfile.TemporaryDirectory(prefix="ct3d-") as folder:
+            if sys.platform != "win32":
+                params.hostnames = [f"{folder}/s.sock"]
+            self.server = xllamacpp.Server(params)
 
     def write(
         self,
