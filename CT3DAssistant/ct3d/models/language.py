@@ -61,7 +61,7 @@ class LanguageModel(Protocol):
 class LlamaCppModel:
     """GGUF weights in llama.cpp.
 
-    Calls are in process. The library insists on a server of its own as well: it gets a Unix socket, in a private
+    Calls are in process. The library insists on a server of its own too: it gets a Unix socket, in a private
     folder that is removed at once, so no port is open. Windows has no such socket there: its loopback port
     refuses everybody, by a key that is thrown away.
 
