@@ -120,7 +120,7 @@ def _organ(case: Case, region: Region) -> Iterator[Fact]:
     section, evidence = region.report_region, (f"region/{region.id}",)
     name = region.title.lower()
     if region.presence == "absent":
-        yield Fact(section, evidence, template("organ_absent"), {"name": name})
+        yield Fact(section, evidence, template(f"{_number(name)}_absent"), {"name": name})
         return
     cut = region.presence == "cut"
     subject = {"name": f"imaged part of the {name}" if cut else name}
@@ -130,10 +130,15 @@ def _organ(case: Case, region: Region) -> Iterator[Fact]:
     key = "_".join(["volume"] * bool(volume) + ["mean"] * bool(mean))
     if key:
         slots = {**subject, "volume": volume, "mean": mean}
-        key = f"{'organs' if ' and ' in name and not cut else 'organ'}_{key}"
+        key = f"{'organ' if cut else _number(name)}_{key}"
         yield Fact(section, (*evidence, *volume_evidence, *mean_evidence), template(key), slots)
     if index:
         yield Fact(section, (*evidence, *index_evidence), template("index"), {"name": name, "index": index})
+
+
+def _number(name: str) -> str:
+    """Which templates an organ's name takes: those in the singular or in the plural."""
+    return "organs" if " and " in name else "organ"
 
 
 def _carina(case: Case) -> Iterator[Fact]:
@@ -195,7 +200,12 @@ def _findings(case: Case, section: str) -> Iterator[Fact]:
     for finding in _untold(case, section):
         slots = {"name": finding.title.lower(), "Name": finding.title}
         evidence = (f"finding/{finding.id}", *finding.evidence)
-        key = f"finding_{finding.state}" if finding.state != "not_assessed" else "none_found"
+        key = f"finding_{finding.state}"
+        if finding.state == "not_assessed":
+            lungs = case.entry("region/lungs")
+            is_cut = lungs is not None and lungs.presence == "cut"
+            key = "none_found_in_part" if is_cut else "none_found"
+            evidence += ("region/lungs",) if is_cut else ()
         yield Fact(section, evidence, template(key), slots)
 
 
@@ -211,7 +221,8 @@ def _nothing_to_say(case: Case, section: str) -> Fact:
     own = (f"region/{section}",) if region is not None else ()
     evidence = (*own, *findings) or ("region/body",)
     if region is not None and region.presence == "absent":
-        return Fact(section, own, template("nothing_in_view"), {})
+        name = region.title.lower()
+        return Fact(section, own, template(f"{_number(name)}_absent"), {"name": name})
     cut = region is not None and region.presence == "cut"
     return Fact(section, evidence, template("nothing_of_part" if cut else "nothing"), {})
 
