@@ -183,9 +183,10 @@ def ask(arguments: argparse.Namespace, screen: Screen) -> int:
     params = AnswerParams(case, arguments.question, history, scope, arguments.language, arguments.seed)
     with _worker(arguments) as sitting:
         result = sitting.client.wait(sitting.client.submit("answer", params))
-    case = replace(case, answers=(*case.answers, result.answer), provenance=(*case.provenance, result.step))
+    answer = replace(result.answer, id=f"answer_{len(case.answers) + 1}")
+    case = replace(case, answers=(*case.answers, answer), provenance=(*case.provenance, result.step))
     _write_case(path, case)
-    screen.result(_answer_text(result.answer), answer=result.answer, step=result.step)
+    screen.result(_answer_text(answer), answer=answer, step=result.step)
     return 0
 
 
@@ -265,8 +266,10 @@ def _read_case(path: Path) -> tuple[Path, Case]:
 
 def _write_case(path: Path, case: Case) -> None:
     from CT3DAssistantLib.exports.files import write_file
+    from CT3DAssistantLib.exports.refresh import refresh_html
 
     write_file(path, case.to_json())
+    refresh_html(path.with_name("report.html"), case)
 
 
 def _scope(arguments: argparse.Namespace, case: Case) -> Scope:

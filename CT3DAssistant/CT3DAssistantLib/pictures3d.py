@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+from PIL import Image, ImageDraw, ImageFont
 
-from ct3d.case import Case
+from ct3d.case import RESEARCH_USE, Case
 from ct3d.errors import TaskFailed
 from CT3DAssistantLib.headless import Session, boot
 from CT3DAssistantLib.scene import write_points, write_segments
@@ -60,6 +61,7 @@ def picture_3d(
         except subprocess.TimeoutExpired:
             return f"No 3D picture: drawing took more than {TIMEOUT_S} s. All else is complete."
     if ran.returncode == 0:
+        _say_research_use(Path(path))
         return None
     if ran.returncode == -KILLED:
         return (
@@ -71,6 +73,14 @@ def picture_3d(
         return NO_GL
     last = (ran.stderr.strip().splitlines() or [f"code {ran.returncode}"])[-1]
     return f"No 3D picture: {last}. All else is complete."
+
+
+def _say_research_use(path: Path) -> None:
+    with Image.open(path) as drawn:
+        image = drawn.convert("RGB")
+    font = ImageFont.load_default(13)
+    ImageDraw.Draw(image).text((10, image.height - 10), RESEARCH_USE, (200, 205, 212), font, anchor="ld")
+    image.save(path)
 
 
 def _hand_over(case: Case, layers: Mapping[str, np.ndarray], folder: Path) -> None:

@@ -100,6 +100,21 @@ def test_a_question_is_answered_with_numbers_of_the_case_and_kept(the_command, a
     assert read_case(tmp_path).answers[-1].text == answer["text"]
 
 
+def test_the_report_page_takes_in_a_later_answer(the_command, an_analysed_demo, tmp_path):
+    out, _, _ = an_analysed_demo
+    for name in ("case.json", "report.html"):
+        shutil.copy(out / name, tmp_path / name)
+    before = (out / "report.html").read_text(encoding="utf-8")
+    done = the_command("--json", "ask", tmp_path, "Where is the carina?")
+    answer = json.loads(done.stdout)["answer"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert answer["text"] in page
+    assert "Where is the carina?" in page
+    figures = re.compile(r'<figure id="([^"]+)" data-shows="([^"]*)"')
+    assert figures.findall(page) == figures.findall(before)
+    assert page.count("data:image/webp") == before.count("data:image/webp")
+
+
 def test_what_nothing_supports_is_said_to_be_unknown(the_command, an_analysed_demo, tmp_path):
     out, _, _ = an_analysed_demo
     shutil.copy(out / "case.json", tmp_path / "case.json")

@@ -103,13 +103,17 @@ class _Links:
 
     def around(self, evidence: str, text: str, kind: str = "") -> str:
         """A text as link to the picture of this evidence, or as it is where there is none."""
-        figure = self.figures.of.get(evidence)
+        figure = self.figures.of.get(evidence) or self._figure_of_region(evidence)
         marked = f' class="{kind}"' if kind else ""
         return (
             f'<a{marked} data-figure href="#{figure}">{text}</a>'
             if figure
             else f"<span{marked}>{text}</span>"
         )
+
+    def _figure_of_region(self, evidence: str) -> str | None:
+        entry = self.case.entry(evidence)
+        return self.figures.of.get(f"region/{entry.region}") if isinstance(entry, Attribute) else None
 
     def _label(self, evidence: str, cited: tuple[str, ...]) -> str:
         entry = self.case.entry(evidence)
@@ -358,13 +362,14 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]], numbers_from: in
 
 def _viewer(figures: Figures) -> str:
     every = (*figures.key, *figures.places)
-    return "".join(_figure(figure, first=n == 0) for n, figure in enumerate(every))
+    shown = {figure.id: [each for each, name in figures.of.items() if name == figure.id] for figure in every}
+    return "".join(_figure(each, shown[each.id], first=n == 0) for n, each in enumerate(every))
 
 
-def _figure(figure: Figure, *, first: bool) -> str:
+def _figure(figure: Figure, shown: Iterable[str], *, first: bool) -> str:
     marked = ' class="first"' if first else ""
     return (
-        f'<figure id="{figure.id}"{marked}>'
+        f'<figure id="{figure.id}" data-shows="{escape(" ".join(shown))}"{marked}>'
         '<a class="close" href="#report" aria-label="Close the picture">✕</a>'
         f'<img loading="lazy" src="{figure.source}" alt="{escape(figure.title)}">'
         f"<figcaption>{escape(figure.title)}</figcaption></figure>"

@@ -81,7 +81,7 @@ def check_ct(volume: Volume) -> tuple[str, ...]:
         raise InvalidRequest(
             NO_HU.format("nothing in it is as dark as air or fat (MR, or a picture with 256 greys?)")
         )
-    if np.mean((values > -200) & (values < 400)) < 0.005:
+    if np.mean((values > -200) & (values < 400)) < 0.001:
         raise InvalidRequest(NO_HU.format("nothing in it is as bright as soft tissue"))
     return _notes(values)
 
