@@ -322,9 +322,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ct3d-assistant", description=f"Reads a CT with you. {RESEARCH_USE}")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--worker-python", type=Path, help="interpreter of the worker")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
-    parser.add_argument("--debug", action="store_true", help="show where an unforeseen error came from")
+    _add_output_options(parser, default=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_scan_commands(commands)
     _add_case_commands(commands)
@@ -376,7 +374,15 @@ def _add_setup_commands(commands: Any) -> None:
 def _command(commands: Any, run: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(run.__name__, help=run.__doc__, description=f"{run.__doc__} {RESEARCH_USE}")
     command.set_defaults(run=run)
+    _add_output_options(command, default=argparse.SUPPRESS)  # before the command or after it
     return command
+
+
+def _add_output_options(parser: argparse.ArgumentParser, *, default: Any) -> None:
+    on = {"action": "store_true", "default": default}
+    parser.add_argument("--json", help="print one JSON object and nothing else", **on)
+    parser.add_argument("--quiet", help="no progress, no notes", **on)
+    parser.add_argument("--debug", help="show where an unforeseen error came from", **on)
 
 
 if __name__ == "__main__":

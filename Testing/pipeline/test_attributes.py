@@ -146,6 +146,19 @@ def test_mean_and_spread_are_those_of_the_voxels_under_the_mask(a_job):
     assert found["volume"] == pytest.approx(mask.sum() / 1000)
 
 
+def test_the_rim_of_a_lesion_which_is_partly_air_does_not_count_in_its_density(a_job):
+    shape, grid = (40, 60, 60), np.diag([0.8, 0.8, 1.0, 1.0])
+    grid[:3, 3] = (12.0, -30.0, 55.0) - np.diag(grid)[:3] * (np.array(shape[::-1]) - 1) / 2
+    mask, core = (ellipsoid(grid, shape, (radius,) * 3) for radius in (10.0, 8.5))
+    hu = np.where(core, 60, -400).astype(np.int16)
+    lesion = a_region("nodule_1", kind="lesion", layer="lesions")
+    layers = {"lesions": mask.astype(np.uint8)}
+    attributes, _ = measure(Volume(hu, grid), layers, (lesion,), (), a_job)
+    values = values_of(attributes, "nodule_1")
+    assert values["mean_hu"] == 60
+    assert values["sd_hu"] == 0
+
+
 def test_the_emphysema_index_is_the_share_of_lung_below_minus_950(a_job):
     array = np.full((10, 10, 10), -860, np.int16)
     array[:2] = -980

@@ -7,6 +7,9 @@ counts; on an oblique grid "axial" means the slices of the grid axis nearest to 
 
 The emphysema index is the share of lung voxels below -950 HU (Gevenois et al., AJRCCM 1996;154:187). It rises
 with noise, sharp kernels and deep inspiration and falls with thick slices, contrast medium and expiration.
+
+Mean and standard deviation of a lesion leave out its rim, whose voxels are partly air, as a reader's region of
+interest does; those of an organ are of its whole mask.
 """
 
 from dataclasses import dataclass
@@ -27,6 +30,8 @@ LUNGS = ("right_lung", "left_lung")
 WITH_EMPHYSEMA_INDEX = (*LUNGS, "lungs")
 ZONES = ("lower", "middle", "upper")  # thirds of the lung's height, from below
 PLEURA_REACH_MM = 60.0  # farther from the pleura than any point of a lung
+RIM_MM = 2.0  # of a lesion
+FEWEST_VOXELS = 8  # that make a density; a lesion with a smaller core is measured whole
 VESSEL_MM = 6.0  # gaps of a lung mask that are narrower are vessels, not pleura
 
 
@@ -106,11 +111,12 @@ def _part(region, layers, boxes, volume):
 
 def _basics(part: Part, volume: Volume) -> dict[str, Attribute]:
     hu = volume.array[part.box][part.mask]
+    inner, where = (_core(part, volume), " within the rim") if part.region.kind == "lesion" else (hu, "")
     low, high = height_mm(part.mask, part.ijk_to_ras)
     values = {
         "volume": ("volume", hu.size * volume.voxel_ml, "mL"),
-        "mean_hu": ("mean attenuation", float(hu.mean(dtype=np.float64)), "HU"),
-        "sd_hu": ("standard deviation of attenuation", float(hu.std(dtype=np.float64)), "HU"),
+        "mean_hu": (f"mean attenuation{where}", float(inner.mean(dtype=np.float64)), "HU"),
+        "sd_hu": (f"standard deviation of attenuation{where}", float(inner.std(dtype=np.float64)), "HU"),
         "z_low": ("lowest level", low, "mm"),
         "z_high": ("highest level", high, "mm"),
     }
@@ -121,6 +127,13 @@ def _basics(part: Part, volume: Volume) -> dict[str, Attribute]:
     if part.region.side != "none":
         found["side"] = _words(part.region, "side", "side", part.region.side)
     return found
+
+
+def _core(part: Part, volume: Volume) -> np.ndarray:
+    outside = ~np.pad(part.mask, 1)
+    depth = _distance_mm(outside, np.array(volume.spacing_kji_mm))[1:-1, 1:-1, 1:-1]
+    core = part.mask & (depth > RIM_MM)
+    return volume.array[part.box][core if np.count_nonzero(core) >= FEWEST_VOXELS else part.mask]
 
 
 def _of_lesion(part: Part, volume, layers, regions, heights, landmarks) -> dict[str, Attribute]:
