@@ -5,8 +5,9 @@ longest extent of the lesion in any one axial slice, and the widest extent at ri
 slice. Differs: both are taken from the convex hull of the mask, not by hand, so a spicule that is in the mask
 counts; on an oblique grid "axial" means the slices of the grid axis nearest to the head-foot direction.
 
-The emphysema index is the share of lung voxels below -950 HU (Gevenois et al., AJRCCM 1996;154:187). It rises
-with noise, sharp kernels and deep inspiration and falls with thick slices, contrast medium and expiration.
+The emphysema index is the share of lung voxels below -950 HU (Gevenois et al., AJRCCM 1996;154:187). It
+rises with noise, sharp kernels and deep inspiration and falls with thick slices, contrast medium and
+expiration.
 
 Mean and standard deviation of a lesion leave out its rim, whose voxels are partly air, as a reader's region of
 interest does; those of an organ are of its whole mask.
