@@ -9,8 +9,8 @@ The emphysema index is the share of lung voxels below -950 HU (Gevenois et al., 
 rises with noise, sharp kernels and deep inspiration and falls with thick slices, contrast medium and
 expiration.
 
-Mean and standard deviation of a lesion leave out its rim, whose voxels are partly air, as a reader's region of
-interest does; those of an organ are of its whole mask.
+Mean and standard deviation of a lesion leave out its rim, whose voxels are partly air, as a reader's region
+of interest does; those of an organ are of its whole mask.
 """
 
 from dataclasses import dataclass
