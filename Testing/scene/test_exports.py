@@ -10,7 +10,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 
-from conftest import show_all  # noqa: E402
+from phantoms import show_all  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from ct3d.case import REPORT_REGIONS, RESEARCH_USE, Case  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 
-from conftest import show_all  # noqa: E402
+from phantoms import show_all  # noqa: E402
 
 from ct3d.case import Answer, Scope, Sentence, Step  # noqa: E402
 from ct3d.client.client import Client  # noqa: E402

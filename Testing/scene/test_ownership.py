@@ -8,7 +8,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 
 import vtk  # noqa: E402
-from conftest import show_all  # noqa: E402
+from phantoms import show_all  # noqa: E402
 
 from CT3DAssistantLib.ownership import ROLES, is_edited, node_of  # noqa: E402
 from CT3DAssistantLib.scene import (  # noqa: E402

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 
-from conftest import SPACING_IJK_MM, show_all  # noqa: E402
+from phantoms import SPACING_IJK_MM, show_all  # noqa: E402
 
 from ct3d.errors import DiskFull, InvalidRequest  # noqa: E402
 from ct3d.imaging.volume import Volume, ras_from_kji  # noqa: E402

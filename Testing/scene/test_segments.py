@@ -7,7 +7,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 
-from conftest import show_all  # noqa: E402
+from phantoms import show_all  # noqa: E402
 from pydicom.sr._concepts_dict import concepts  # noqa: E402
 
 from ct3d.case import REPORT_REGIONS, Region  # noqa: E402

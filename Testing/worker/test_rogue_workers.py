@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CODE, SILENCE_S, is_gone_within
+from processes import CODE, SILENCE_S, is_gone_within
 from rogue.tasks import Number, Steps, Words
 
 from ct3d.client.client import Client, Limits

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CODE
+from processes import CODE
 
 from ct3d.client import session_folder
 from ct3d.client.session_folder import SessionFolder, remove_orphans

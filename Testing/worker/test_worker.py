@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CODE, is_gone_within
+from processes import CODE, is_gone_within
 from rogue.tasks import Number, Steps, Stored, Words
 
 from ct3d.errors import (
