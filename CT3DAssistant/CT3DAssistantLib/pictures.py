@@ -167,7 +167,7 @@ def slice_picture(
     position = f"{view.plane.capitalize()}  {letter} {view.ras[axis]:.1f} mm"
     window = f"W {view.window.width_hu:.0f}  L {view.window.level_hu:.0f}  {view.window.name}"
     _text(draw, (10, image.height - 10), f"{position}\n{window}", anchor="ld", size=13)
-    _text(draw, (image.width - 10, 10), RESEARCH_USE, anchor="ra", size=11, fill=(150, 156, 164))
+    _text(draw, (image.width - 10, 10), RESEARCH_USE, anchor="ra", size=13)
     return image
 
 

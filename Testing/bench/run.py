@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from bench import analysis
 
@@ -31,7 +31,7 @@ def main() -> None:
         results[name] = parts[name]()
     path = arguments.out / "bench.json"
     path.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    Console().print(table(results))
+    Console(width=120).print(table(results))
     print(path)
 
 
@@ -43,10 +43,11 @@ def in_process(python: str, name: str) -> dict:
 
 
 def table(results: dict) -> Table:
-    """Every number, one a row."""
-    shown = Table("what", "value", title="CT3DAssistant bench")
+    """Every number and short answer, one a row."""
+    shown = Table(Column("what", no_wrap=True), "value", title="CT3DAssistant bench")
     for name, value in flat(results):
-        shown.add_row(name, str(value))
+        if len(str(value)) < 60:  # sentences that failed and notes are in the JSON
+            shown.add_row(name, str(value))
     return shown
 
 
