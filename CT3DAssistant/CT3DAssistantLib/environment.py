@@ -89,29 +89,23 @@ def check_worker(python: Path) -> WorkerCheck:
     return WorkerCheck(python, found["python"], found["packages"])
 
 
-def install_worker(python: Path) -> WorkerCheck:
+def install_worker(python: Path, *, find_links: Path | None = None) -> WorkerCheck:
     """Install what the worker needs, pinned and hash-checked, and return the new state.
 
     An interpreter that is not there yet is made as a virtual environment of the running Python.
+
+    Args:
+        python: interpreter to install for.
+        find_links: a folder that holds all the packages; the registry is then not asked.
 
     Raises:
         TaskFailed: if pip fails; the message ends with pip's last lines.
     """
     if not python.is_file():
         run([sys.executable, "-m", "venv", str(python.parents[1])])
-    requirements = resource_path("requirements-worker.txt")
-    run(
-        [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--require-hashes",
-            "--disable-pip-version-check",
-            "-r",
-            str(requirements),
-        ]
-    )
+    offline = ["--no-index", "--find-links", str(find_links)] if find_links else []
+    pip = [str(python), "-m", "pip", "install", "--require-hashes", "--disable-pip-version-check", *offline]
+    run([*pip, "-r", str(resource_path("requirements-worker.txt"))])
     return check_worker(python)
 
 
