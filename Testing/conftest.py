@@ -16,7 +16,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session")
 def worker_python(request) -> Path:
-    return Path(request.config.getoption("--worker-python"))
+    return Path(request.config.getoption("--worker-python")).absolute()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -187,9 +187,11 @@ def _regular(source, name):
 
 def _copy(source: BinaryIO, path: Path, sha256: str, error: type[AssistantError]) -> None:
     """Write a member beside its place, check it, move it there: no wrong or half file ever lies there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with source, tempfile.TemporaryDirectory(dir=path.parent, prefix=".ct3d-") as folder:
-        part = Path(folder) / path.name
+    with ExitStack() as open_things:
+        open_things.enter_context(source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(dir=path.parent, prefix=".ct3d-")
+        part = Path(open_things.enter_context(beside)) / path.name
         with part.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
         if not _is_right(part, sha256):
