@@ -60,8 +60,8 @@ $(VENV)/worker.ready: Resources/requirements-worker.txt
 	$(WORKER) $(PIP) -r $<
 	touch $@
 
-$(VENV)/worker-torch.ready: $(VENV)/worker.ready Resources/requirements-torch.txt
-	$(WORKER) $(PIP) -r Resources/requirements-torch.txt || $(WORKER) $(PIP) -r Resources/requirements-torch-cuda.txt
+$(VENV)/worker-torch.ready: $(VENV)/worker.ready Resources/requirements-torch.txt  # a CPU build where there is one
+	$(WORKER) $(PIP) -r Resources/requirements-torch-cpu.txt || $(WORKER) $(PIP) -r Resources/requirements-torch.txt
 	touch $@
 
 $(VENV)/dev.ready: $(VENV)/host.ready $(VENV)/worker.ready Resources/requirements-dev.txt

@@ -1,8 +1,8 @@
 """Write Resources/requirements-*.txt from pyproject's dependency groups: pinned, every file by its sha256.
 
-Needs uv on the PATH. Two files come out for torch: requirements-torch.txt for a CPU or macOS build
-and requirements-torch-cuda.txt for the registry's Linux build (several GB). pip picks no variant in
-hash-checking mode, so the Makefile tries the first and falls back to the second.
+Needs uv on the PATH. Two files come out for torch: requirements-torch.txt for the registry's builds, which on
+Linux bring several GB of CUDA, and requirements-torch-cpu.txt for a CPU build where pip knows of one. In
+hash-checking mode pip chooses no variant by itself: the Makefile tries the second and falls back to the first.
 """
 
 import re
@@ -24,21 +24,20 @@ def lock(group: str, target: Path) -> None:
     subprocess.run([*command, *options, "--no-header", "--no-annotate", "--quiet"], check=True)
 
 
-def without_cuda(text: str) -> str:
-    """The same pins for a build of torch that brings no CUDA packages."""
+def cpu_only(text: str) -> str:
+    """The same pins for the CPU build of torch: only its file is accepted, and no CUDA package."""
     blocks = re.split(r"\n(?=\S)", text.strip())
     kept = [block for block in blocks if not CUDA_ONLY.match(block)]
-    extra = "".join(f" \\\n    --hash=sha256:{each}" for each in TORCH_CPU_HASHES)
-    return "\n".join(block + extra if block.startswith("torch==") else block for block in kept) + "\n"
+    hashes = "".join(f" \\\n    --hash=sha256:{each}" for each in TORCH_CPU_HASHES)
+    pinned = [block.split(" ")[0] + hashes if block.startswith("torch==") else block for block in kept]
+    return "\n".join(pinned) + "\n"
 
 
 def main() -> None:
-    for group in ("host", "worker", "dev"):
+    for group in ("host", "worker", "dev", "torch"):
         lock(group, RESOURCES / f"requirements-{group}.txt")
-    cuda = RESOURCES / "requirements-torch-cuda.txt"
-    lock("torch", cuda)
-    slim = without_cuda(cuda.read_text(encoding="utf-8"))
-    (RESOURCES / "requirements-torch.txt").write_text(slim, encoding="utf-8")
+    text = cpu_only((RESOURCES / "requirements-torch.txt").read_text(encoding="utf-8"))
+    (RESOURCES / "requirements-torch-cpu.txt").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import struct
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -418,22 +419,23 @@ def test_a_folder_that_can_not_be_written_is_told(place, tmp_path):
         write_volume(tmp_path / place, a_chest())
 
 
-@pytest.fixture
+@contextmanager
 def a_full_disk():
-    """No file of this process may grow beyond 3 kB."""
+    """No file of this process may grow beyond 3 kB; pytest's own log neither, so nothing may be printed."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    signal.signal(signal.SIGXFSZ, was)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, was)
 
 
 @pytest.mark.parametrize("name", ["chest.nii.gz", "chest.nii", "chest.nrrd", "chest.mha"])
-def test_a_full_disk_is_told_and_the_file_that_was_there_stays(name, tmp_path, request):
+def test_a_full_disk_is_told_and_the_file_that_was_there_stays(name, tmp_path):
     (tmp_path / name).write_text("the old one")
-    request.getfixturevalue("a_full_disk")
-    with pytest.raises(DiskFull, match="full"):
+    with a_full_disk(), pytest.raises(DiskFull, match="full"):
         write_volume(tmp_path / name, a_chest())
     assert (tmp_path / name).read_text() == "the old one"
     assert [path.name for path in tmp_path.iterdir()] == [name]
