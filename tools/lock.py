@@ -2,7 +2,7 @@
 
 Needs uv on the PATH. Two files come out for torch: requirements-torch.txt for the registry's builds, which on
 Linux bring several GB of CUDA, and requirements-torch-cpu.txt for a CPU build where pip knows of one. In
-hash-checking mode pip chooses no variant by itself: the Makefile tries the second and falls back to the first.
+hash-checking mode pip chooses no variant: the Makefile tries the second and falls back to the first.
 """
 
 import re
