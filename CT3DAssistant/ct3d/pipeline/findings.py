@@ -127,7 +127,6 @@ class FindingsRules:
 
 
 NO_RULE = "No rule or model of this installation assesses it."
-NOT_WHOLE = "It needs both lungs whole in the field of view."
 NO_LUNGS = "No lung was found in the field of view."
 
 
