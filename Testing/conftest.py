@@ -12,6 +12,7 @@ SHARED = ROOT.parent / "shared"  # development data beside the checkout; tests o
 
 def pytest_addoption(parser):
     parser.addoption("--worker-python", default=sys.executable, help="interpreter with the worker's packages")
+    parser.addoption("--bundles", help="folder of analysed scenes to reuse; made there where they are absent")
 
 
 @pytest.fixture(scope="session")

@@ -149,7 +149,14 @@ class _Work:
         known = None if fresh else logic.case_of(volume_node)
         if known is None and not fresh:
             raise InvalidRequest("There is no analysis of this volume yet. Analyse it first.")
-        self.case = known or self._new_case()
+        self._started = known or self._new_case()
+        self._is_kept = known is not None
+
+    @property
+    def case(self) -> Case:
+        """As the scene holds it now: a person may have changed it since the last task."""
+        kept = self.logic.case_of(self.volume_node) if self._is_kept else None
+        return kept or self._started
 
     def _new_case(self) -> Case:
         volume = self.volume
@@ -167,7 +174,7 @@ class _Work:
             volume = self.volume
             array = yield from storing_array(volume.array, self.logic.exchange_dir)
             self._ref = VolumeRef(array, volume.geometry.ijk_to_ras)
-            self.case = replace(self.case, input=replace(self.case.input, sha256=array.sha256))
+            self._started = replace(self._started, input=replace(self._started.input, sha256=array.sha256))
         if task in SEES_MASKS and self._masks is None:
             layers, masks = layers_of(self.logic.scene, self.volume_node), []
             for name, layer in layers.items():
@@ -191,16 +198,24 @@ class _Work:
         """Merge at once; show in bites."""
         if isinstance(result, EstimateResult):
             return
+        self._check_volume()
         if isinstance(result, SegmentResult):
             self._masks = result.layers
         self._keep(merge(result, self.case))
         folder = self.logic.exchange_dir
         layers = {layer.name: open_array(layer.array, folder) for layer in self._masks or ()}
-        yield from show(result, self.case, Stage(self.logic.scene, self.volume_node, layers))
+        for _ in show(result, self.case, Stage(self.logic.scene, self.volume_node, layers)):
+            yield
+            self._check_volume()
 
     def note_failure(self, task: str, error: AssistantError) -> None:
-        self._keep(failed(self.case, task, str(error)))
+        if self.volume_node.GetScene() is not None:
+            self._keep(failed(self.case, task, str(error)))
+
+    def _check_volume(self) -> None:
+        if self.volume_node.GetScene() is None:
+            raise InvalidRequest("The volume was removed from the scene. Load it again to go on.")
 
     def _keep(self, case: Case) -> None:
-        self.case = case
         save_case(self.logic.scene, self.volume_node, case)
+        self._is_kept = True

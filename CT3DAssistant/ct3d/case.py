@@ -138,6 +138,8 @@ class Sentence:
     origin: Literal["measured", "model", "model_second_draw", "person"]
     floor: str  # the deterministic sentence of the same facts
     reasons: tuple[str, ...] = ()  # why the model's own words were turned down
+    draft: str = ""  # the program's own text, once a person has changed it; "" for a person's new sentence
+    removed: bool = False  # a person struck it out; it stays here and leaves the report
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,45 @@ class Step:
 
 
 @dataclass(frozen=True)
+class PointReview:
+    """What a person decided about one landmark; the landmark itself stays as the program found it.
+
+    A second reader places points without seeing the first ones; both stay here.
+    """
+
+    landmark: str
+    verdict: Literal["open", "accepted", "rejected", "moved", "undefined"] = "open"
+    position_ras: Point | None = None  # where a person moved it
+    decided_utc: str = ""
+    second: Literal["", "placed", "undefined"] = ""
+    second_ras: Point | None = None
+    second_utc: str = ""
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a person did, for the record."""
+
+    at_utc: str  # ISO 8601 with seconds and "Z"
+    verb: (
+        str  # "edit", "remove", "restore", "add", "review", "sign", "accept", "reject", "move", "undefine", …
+    )
+    target: str  # "sentence/<id>", "landmark/<id>", "report"
+    detail: str = ""  # what it was before, where that matters
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Who signed the report, when, and the hash of what was signed."""
+
+    name: str
+    signed_utc: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Case:
-    """All that was found in one CT volume."""
+    """All that was found in one CT volume, and what a person made of it."""
 
     input: Input
     regions: tuple[Region, ...] = ()
@@ -206,6 +245,10 @@ class Case:
     flags: tuple[Flag, ...] = ()
     saw: tuple[InputReport, ...] = ()
     provenance: tuple[Step, ...] = ()
+    report_state: Literal["draft", "edited", "reviewed", "signed"] = "draft"
+    signature: Signature | None = None
+    reviews: tuple[PointReview, ...] = ()
+    actions: tuple[Action, ...] = ()  # of persons, in time order
     notice: str = RESEARCH_USE
     format: int = FORMAT
 

@@ -161,6 +161,16 @@ class Client:
         """What the present worker is and runs on; None while none is up."""
         return self._link.worker if self._link else None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job runs or waits, or a callback is due: whether polling serves anything."""
+        return bool(self._running or self._waiting or self._deliveries)
+
+    @property
+    def has_deliveries(self) -> bool:
+        """Whether the next poll has callbacks to call, without waiting for the worker."""
+        return bool(self._deliveries)
+
     def submit(
         self, task: str, params: Any, on_progress: OnProgress | None = None, on_text: OnText | None = None
     ) -> Job:

@@ -1,0 +1,157 @@
+"""What all panels look at together: the chosen volume, its case, and the evidence that is selected.
+
+No Qt: a panel, a script and a test without a screen use the same one. Whoever changes the case goes through
+`change`; whoever shows it registers a callback. The callbacks run later, from the event loop, many changes
+as one call.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import slicer
+
+from ct3d.case import Case
+from ct3d.errors import InvalidRequest
+from CT3DAssistantLib.logic import AssistantLogic
+from CT3DAssistantLib.ownership import CASE, parameter_node
+from CT3DAssistantLib.scene import save_case
+from CT3DAssistantLib.views import Views
+
+Node = slicer.vtkMRMLNode
+
+
+class State(Protocol):
+    """What is saved with the scene: in the application a wrapped parameter node, else any object."""
+
+    inputVolume: slicer.vtkMRMLScalarVolumeNode | None
+    segmentation: slicer.vtkMRMLSegmentationNode | None
+    landmarks: slicer.vtkMRMLMarkupsFiducialNode | None
+    caseNode: slicer.vtkMRMLScriptedModuleNode | None
+    profile: str
+
+
+class Workspace:
+    """The chosen volume with its case, the selected evidence, and who wants to hear of changes.
+
+    Args:
+        logic: the verbs, over the scene.
+        state: what is saved with the scene.
+        later: calls a function soon, from the event loop; tests may call at once.
+
+    Attributes:
+        views: moves slices and brings segments forward.
+        selected: evidence string that all panels highlight; "" for none.
+        on_change: called without arguments after volume or case have changed.
+        on_select: called with the evidence after the selection has changed.
+        on_tell: called with (text, severity) for what the person should read; severity is that of a Flag.
+        jobs: chains and jobs that run, newest last.
+    """
+
+    def __init__(self, logic: AssistantLogic, state: State, later: Callable[[Callable[[], None]], Any]):
+        self.logic = logic
+        self.scene = logic.scene
+        self.state = state
+        self.views = Views(self.scene)
+        self.selected = ""
+        self.on_change: list[Callable[[], None]] = []
+        self.on_select: list[Callable[[str], None]] = []
+        self.on_tell: list[Callable[[str, str], None]] = []
+        self.on_start: list[Callable[[Any], None]] = []
+        self.jobs: list[Any] = []
+        self._later = later
+        self._is_due = False
+        self._read: tuple[str, Case | None] = ("", None)
+        self._observed: list[tuple[Any, int]] = []
+        for event in (self.scene.NodeRemovedEvent, self.scene.EndImportEvent, self.scene.EndCloseEvent):
+            self._observe(self.scene, event)
+
+    @property
+    def volume_node(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        """The chosen volume."""
+        return self.state.inputVolume
+
+    @volume_node.setter
+    def volume_node(self, node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
+        if node is not self.state.inputVolume:
+            self.state.inputVolume = node
+            self.selected = ""
+        self.touch()
+
+    @property
+    def case(self) -> Case | None:
+        """The chosen volume's case; None where it has none. Read anew only when it has changed."""
+        parameters = self.volume_node and parameter_node(self.scene, self.volume_node)
+        text = parameters.GetParameter(CASE) if parameters else ""
+        if text != self._read[0]:
+            self._read = (text, Case.from_json(text))
+        return self._read[1] if text else None
+
+    def need_case(self) -> Case:
+        """The chosen volume's case.
+
+        Raises:
+            InvalidRequest: if there is none.
+        """
+        if self.case is None:
+            raise InvalidRequest("There is no analysis of this volume yet. Choose a CT and press Analyze.")
+        return self.case
+
+    def change(self, change: Callable[..., Case], *args: Any, **named: Any) -> Case:
+        """Replace the case by `change(case, *args, **named)`, keep it in the scene and tell everybody."""
+        case = change(self.need_case(), *args, **named)
+        save_case(self.scene, self.volume_node, case)
+        self.touch()
+        return case
+
+    def select(self, evidence: str) -> None:
+        """Show a piece of evidence in the views and tell everybody; "" shows everything again."""
+        self.selected = evidence
+        place = self.logic.place(self.volume_node, evidence) if evidence and self.volume_node else None
+        self.views.show(self.scene, self.volume_node, place)
+        for callback in self.on_select:
+            callback(evidence)
+
+    def tell(self, text: str, severity: str = "info") -> None:
+        """Say something to the person; severity is "info", "warning" or "error"."""
+        for callback in self.on_tell:
+            callback(text, severity)
+
+    def start(self, job: Any) -> Any:
+        """Take note of a job that runs, until it is done; gives it back."""
+        self.jobs.append(job)
+        job.add_done_callback(self._ended)
+        for callback in self.on_start:
+            callback(job)
+        return job
+
+    def cancel_all(self) -> None:
+        """Stop everything that runs or waits."""
+        for job in tuple(self.jobs):
+            job.cancel()
+
+    def touch(self, *_: Any) -> None:
+        """Have everybody told soon that something has changed."""
+        if not self._is_due:
+            self._is_due = True
+            self._later(self._tell_all)
+
+    def close(self) -> None:
+        """Stop listening to the scene, and let go of everybody who listens here."""
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed.clear()
+        for callbacks in (self.on_change, self.on_select, self.on_tell, self.on_start):
+            callbacks.clear()
+
+    def _ended(self, job: Any) -> None:
+        if job in self.jobs:
+            self.jobs.remove(job)
+        self.touch()
+
+    def _tell_all(self) -> None:
+        self._is_due = False
+        for callback in tuple(self.on_change):
+            callback()
+
+    def _observe(self, node: Any, event: int) -> None:
+        self._observed.append((node, node.AddObserver(event, self.touch)))
