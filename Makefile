@@ -21,10 +21,11 @@ demo: $(VENV)/host.ready $(VENV)/worker.ready  ## a real chest CT in, a grounded
 	$(RUN) ask $(OUT) "Is there a liver metastasis?"
 	@echo "Report: $(abspath $(OUT)/report.html)"
 
-test: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready  ## everything, after fetching the sample packages
+test: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/ui.ready  ## everything, after fetching the sample packages
 	$(RUN) doctor --install
 	$(RUN) sample --all
 	$(HOST) -m pytest -q Testing/unit Testing/worker Testing/scene Testing/end_to_end --worker-python $(abspath $(WORKER))
+	$(HOST) -m pytest -q Testing/ui --worker-python $(abspath $(WORKER))
 	$(WORKER) -m pytest -q Testing/parity Testing/pipeline
 
 lint: $(VENV)/dev.ready
@@ -70,4 +71,8 @@ $(VENV)/worker-torch.ready: $(VENV)/worker.ready Resources/requirements-torch.tx
 $(VENV)/dev.ready: $(VENV)/host.ready $(VENV)/worker.ready Resources/requirements-dev.txt
 	$(HOST) $(PIP) -r Resources/requirements-dev.txt
 	$(WORKER) $(PIP) -r Resources/requirements-dev.txt
+	touch $@
+
+$(VENV)/ui.ready: $(VENV)/host.ready Resources/requirements-ui.txt
+	$(HOST) $(PIP) -r Resources/requirements-ui.txt
 	touch $@
