@@ -34,6 +34,7 @@ from ct3d.protocol.tasks import (
 )
 from CT3DAssistantLib.chain import Chain
 from CT3DAssistantLib.place import Place, place
+from CT3DAssistantLib.profiles import Profile, profile_of
 from CT3DAssistantLib.results import Stage, failed, merge, show
 from CT3DAssistantLib.scene import case_of, layers_of, notes_of, on_grid_of, save_case, volume_from_node
 
@@ -47,6 +48,15 @@ SEES_MASKS = ("landmarks", "measure")
 ANALYSIS = ("estimate", "segment", "landmarks", "measure", "findings", "report")
 
 
+def left_of(case: Case) -> tuple[str, ...]:
+    """The steps of an analysis from the first that is missing or broken; none: all are there."""
+    broken = {flag.id.removesuffix("_failed") for flag in case.flags if flag.id.endswith("_failed")}
+    known = {step.task for step in case.provenance} - broken
+    steps = ANALYSIS[ANALYSIS.index("segment") :]
+    first = next((n for n, task in enumerate(steps) if task not in known), len(steps))
+    return steps[first:] if first else ()
+
+
 class AssistantLogic:
     """The verbs of the assistant on the volumes of one scene.
 
@@ -54,7 +64,7 @@ class AssistantLogic:
         scene: where volumes are and results go.
         client: runs the tasks; the caller polls it.
         exchange_dir: folder of the arrays beside the wire, the same as the client's.
-        language_card: id of the card that words reports and answers.
+        profile: the model cards to work with, and then the attribute to change them; None: the default ones.
     """
 
     def __init__(
@@ -63,12 +73,12 @@ class AssistantLogic:
         client: Client,
         exchange_dir: Path,
         *,
-        language_card: str = "smollm2_135m",
+        profile: Profile | None = None,
     ):
         self.scene = scene
         self.client = client
         self.exchange_dir = Path(exchange_dir)
-        self.language_card = language_card
+        self.profile = profile or profile_of("")
 
     def analyze(
         self, volume_node: VolumeNode, on_progress: OnProgress | None = None, on_text: OnText | None = None
@@ -79,6 +89,20 @@ class AssistantLogic:
             InvalidRequest: if the volume can't be a CT, see check_ct.
         """
         return self._chain(volume_node, ANALYSIS, on_progress, on_text, fresh=True)
+
+    def resume(
+        self, volume_node: VolumeNode, on_progress: OnProgress | None = None, on_text: OnText | None = None
+    ) -> Chain:
+        """The steps of an analysis that are missing, or broke, and those that build on them.
+
+        Raises:
+            InvalidRequest: if nothing is missing, or the volume has no regions to go on from.
+        """
+        case = self.case_of(volume_node)
+        tasks = left_of(case) if case else ()
+        if not tasks:
+            raise InvalidRequest("There is nothing to continue. Press Analyze to start anew.")
+        return self._chain(volume_node, tasks, on_progress, on_text)
 
     def segment(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
         """Regions only; a new case that replaces the volume's earlier one."""
@@ -115,9 +139,14 @@ class AssistantLogic:
         asked = {"question": question, "scope": scope, "history": history}
         return self._chain(volume_node, ("answer",), None, on_text, **asked)
 
-    def estimate(self, volume_node: VolumeNode, task: str = "segment", card: str = "anatomy_rules") -> Job:
-        """What a task would need on this machine; the job's result is an EstimateResult."""
+    def estimate(self, volume_node: VolumeNode, task: str = "segment", card: str | None = None) -> Job:
+        """What a task would need on this machine; the job's result is an EstimateResult.
+
+        Args:
+            card: id of the model card; None: the profile's.
+        """
         shape = volume_from_node(volume_node).array.shape
+        card = self.profile.card_of(task) if card is None else card
         return self.client.submit("estimate", EstimateParams(task, card, shape))
 
     def case_of(self, volume_node: VolumeNode) -> Case | None:
@@ -183,14 +212,15 @@ class _Work:
             self._masks = tuple(masks)
 
     def params(self, task: str) -> Any:
+        card = self.logic.profile.card_of("segment" if task == "estimate" else task)
         makers = {
-            "estimate": lambda: EstimateParams("segment", "anatomy_rules", self.volume.array.shape),
-            "segment": lambda: SegmentParams(self._ref),
-            "landmarks": lambda: LandmarkParams(self._ref, self._masks, self.case.regions),
+            "estimate": lambda: EstimateParams("segment", card, self.volume.array.shape),
+            "segment": lambda: SegmentParams(self._ref, card),
+            "landmarks": lambda: LandmarkParams(self._ref, self._masks, self.case.regions, card),
             "measure": lambda: MeasureParams(self._ref, self._masks, self.case.regions, self.case.landmarks),
-            "findings": lambda: FindingsParams(self.case),
-            "report": lambda: ReportParams(self.case, self.logic.language_card, **self.asked),
-            "answer": lambda: AnswerParams(self.case, card=self.logic.language_card, **self.asked),
+            "findings": lambda: FindingsParams(self.case, card),
+            "report": lambda: ReportParams(self.case, card, **self.asked),
+            "answer": lambda: AnswerParams(self.case, card=card, **self.asked),
         }
         return makers[task]()
 

@@ -6,7 +6,7 @@ written anew and which are kept.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from vtk.util import numpy_support
 
 from ct3d.case import REPORT_REGIONS, Attribute, Case, Landmark, Region
 from ct3d.errors import DiskFull, InvalidRequest
-from ct3d.imaging.volume import Volume
+from ct3d.imaging.exchange import BITE
+from ct3d.imaging.volume import Volume, right_handed
 from CT3DAssistantLib.ownership import (
     CASE,
     MODULE,
@@ -80,24 +81,44 @@ def add_volume(scene: Scene, volume: Volume, *, name: str = "CT", notes: tuple[s
     Args:
         notes: what reading the files had to mend; they reach the case.
     """
+    bites = adding_volume(scene, volume, name=name, notes=notes)
+    while True:
+        try:
+            next(bites)
+        except StopIteration as end:
+            return end.value
+
+
+def adding_volume(
+    scene: Scene, volume: Volume, *, name: str = "CT", notes: tuple[str, ...] = ()
+) -> Generator[None, None, VolumeNode]:
+    """`add_volume` in bites of a few milliseconds; the node appears with the last one."""
     volume = right_handed(volume)
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    image = vtk.vtkImageData()
+    image.SetDimensions(*volume.array.shape[::-1])
+    image.AllocateScalars(numpy_support.get_vtk_array_type(volume.array.dtype), 1)
+    target = array_of(image)
+    thickness = max(1, BITE // max(1, volume.array[0].nbytes))
+    for start in range(0, len(target), thickness):
+        target[start : start + thickness] = volume.array[start : start + thickness]
+        yield
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetName(scene.GenerateUniqueName(name))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volume.ijk_to_ras))
-    slicer.util.updateVolumeFromArray(node, volume.array)
     node.SetAttribute(NOTES, json.dumps(notes))
-    node.CreateDefaultDisplayNodes()
-    node.GetDisplayNode().SetAutoWindowLevel(False)
-    node.GetDisplayNode().SetWindowLevel(400, 40)
+    node.SetAndObserveDisplayNodeID(_soft_tissue(scene).GetID())  # before the voxels: else it measures them
+    node.SetAndObserveImageData(image)
+    scene.AddNode(node)
     return node
 
 
-def right_handed(volume: Volume) -> Volume:
-    """The same volume on a right-handed grid: K runs the other way where it has to; nothing is copied."""
-    if np.linalg.det(volume.ijk_to_ras[:3, :3]) > 0:
-        return volume
-    turn = np.diag([1.0, 1.0, -1.0, 1.0])
-    turn[2, 3] = volume.array.shape[0] - 1
-    return Volume(volume.array[::-1], volume.ijk_to_ras @ turn)
+def _soft_tissue(scene: Scene) -> slicer.vtkMRMLScalarVolumeDisplayNode:
+    display = slicer.vtkMRMLScalarVolumeDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(400, 40)
+    scene.AddNode(display)
+    display.SetDefaultColorMap()
+    return display
 
 
 def notes_of(node: VolumeNode) -> tuple[str, ...]:

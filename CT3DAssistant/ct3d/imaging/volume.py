@@ -47,6 +47,15 @@ class Volume:
         return "".join(AXIS_LETTERS[axis][int(self.ijk_to_ras[axis, n] > 0)] for n, axis in enumerate(axes))
 
 
+def right_handed(volume: Volume) -> Volume:
+    """The same volume on a right-handed grid: K runs the other way where it has to; nothing is copied."""
+    if np.linalg.det(volume.ijk_to_ras[:3, :3]) > 0:
+        return volume
+    turn = np.diag([1.0, 1.0, -1.0, 1.0])
+    turn[2, 3] = volume.array.shape[0] - 1
+    return Volume(volume.array[::-1], volume.ijk_to_ras @ turn)
+
+
 def nearest_axes(ijk_to_ras: np.ndarray) -> tuple[int, int, int]:
     """For I, J and K the RAS axis (0, 1, 2) that each runs along most; never the same axis twice."""
     cosines = np.abs(ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0))

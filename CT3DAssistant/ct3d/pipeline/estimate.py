@@ -37,6 +37,8 @@ COSTS = {  # by task, or by task and card where the card makes the difference
     "answer": Cost(450, 0, 3, 0),
     "report smollm2_135m_transformers": Cost(1400, 0, 40, 0),
     "answer smollm2_135m_transformers": Cost(1400, 0, 10, 0),
+    "report ": Cost(150, 0, 1, 0),  # without a language model
+    "answer ": Cost(150, 0, 1, 0),
     "estimate": Cost(60, 0, 0.1, 0),
 }
 
