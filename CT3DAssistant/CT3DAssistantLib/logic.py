@@ -33,10 +33,18 @@ from ct3d.protocol.tasks import (
     VolumeRef,
 )
 from CT3DAssistantLib.chain import Chain
-from CT3DAssistantLib.place import Place, place
+from CT3DAssistantLib.ownership import node_of
+from CT3DAssistantLib.place import Place, Places
 from CT3DAssistantLib.profiles import Profile, profile_of
 from CT3DAssistantLib.results import Stage, failed, merge, show
-from CT3DAssistantLib.scene import case_of, layers_of, notes_of, on_grid_of, save_case, volume_from_node
+from CT3DAssistantLib.scene import (
+    case_of,
+    in_segments,
+    notes_of,
+    reading_layers_of,
+    save_case,
+    volume_from_node,
+)
 
 VolumeNode = slicer.vtkMRMLScalarVolumeNode
 OnProgress = Callable[[Progress], None]
@@ -155,11 +163,10 @@ class AssistantLogic:
 
     def place(self, volume_node: VolumeNode, evidence: str) -> Place | None:
         """Where to look for an evidence string; None where there is nothing to see."""
-        case = self.case_of(volume_node)
+        case, masks = self.case_of(volume_node), node_of(self.scene, volume_node, "segmentation")
         if case is None:
             return None
-        case = on_grid_of(case, volume_from_node(volume_node))
-        return place(case, layers_of(self.scene, volume_node), evidence)
+        return Places(case, in_segments(masks) if masks else lambda _region: None).of(evidence)
 
     def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
         work = _Work(self, volume_node, asked, fresh=fresh)
@@ -205,7 +212,7 @@ class _Work:
             self._ref = VolumeRef(array, volume.geometry.ijk_to_ras)
             self._started = replace(self._started, input=replace(self._started.input, sha256=array.sha256))
         if task in SEES_MASKS and self._masks is None:
-            layers, masks = layers_of(self.logic.scene, self.volume_node), []
+            layers, masks = (yield from reading_layers_of(self.logic.scene, self.volume_node)), []
             for name, layer in layers.items():
                 array = yield from storing_array(layer, self.logic.exchange_dir)
                 masks.append(MaskLayer(name, array))

@@ -16,6 +16,7 @@ from ct3d.case import RESEARCH_USE, Case, Point, Region
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_ijk
 from CT3DAssistantLib.place import Place, place
 from CT3DAssistantLib.terminology import segment_term
+from CT3DAssistantLib.windows import SOFT, Window, window_of
 
 # plane → direction toward the right of the picture, toward its foot (RAS), and the letters of its edges
 PLANES = {
@@ -26,19 +27,6 @@ PLANES = {
 ACROSS = {"axial": (2, "S"), "coronal": (1, "A"), "sagittal": (0, "R")}  # RAS axis the plane lies across
 
 
-@dataclass(frozen=True)
-class Window:
-    """A grey scale, in HU."""
-
-    name: str
-    width_hu: float
-    level_hu: float
-
-
-LUNG = Window("lung", 1500, -600)
-SOFT = Window("soft tissue", 400, 40)
-BONE = Window("bone", 2000, 450)
-LUNG_REGIONS = ("lungs", "large_airways")
 INK, SHADE, MARK = (235, 238, 242), (0, 0, 0), (255, 214, 64)
 
 
@@ -201,16 +189,6 @@ def main_place(case: Case, volume: Volume, layers: Mapping[str, np.ndarray]) -> 
     middle = (np.array(volume.array.shape[::-1]) - 1) / 2
     ras = ras_from_ijk(middle[None], volume.ijk_to_ras)[0]
     return Place(tuple(float(x) for x in ras), "middle of the scan")
-
-
-def window_of(region: Region | None) -> Window:
-    """The grey scale in which a region is read."""
-    if region is None:
-        return SOFT
-    if region.id in ("skeleton", "bones"):
-        return BONE
-    is_fluid = region.id.startswith("effusion")
-    return LUNG if region.report_region in LUNG_REGIONS and not is_fluid else SOFT
 
 
 def _paint_regions(picture, cut: Slice, layers, regions, highlight) -> list[Region]:

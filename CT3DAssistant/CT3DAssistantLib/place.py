@@ -1,6 +1,6 @@
 """Where to look for a piece of evidence: a point inside its mask, or a landmark."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,11 @@ import SimpleITK as sitk
 
 from ct3d.case import Attribute, Case, Finding, Landmark, Point, Region
 from ct3d.imaging.volume import ras_from_kji
+from CT3DAssistantLib.windows import SOFT, Window, window_of
+
+FINE = 256  # pixels along a slice's longer side; a larger one is searched at every second or third pixel
+
+PointIn = Callable[[Region], Point | None]  # a point inside a region's mask, RAS millimetres
 
 
 @dataclass(frozen=True)
@@ -19,12 +24,16 @@ class Place:
         title: what is shown, in words.
         segment: id of the segment to bring forward; "" where there is none.
         region: id of the region.
+        window: grey scale in which it is read.
+        is_point: whether it is a landmark, and its region only says where.
     """
 
     ras: Point
     title: str
     segment: str = ""
     region: str = ""
+    window: Window = SOFT
+    is_point: bool = False
 
     @property
     def offsets_mm(self) -> dict[str, float]:
@@ -37,11 +46,11 @@ class Places:
     """The places of a case's evidence; each mask is searched once.
 
     Args:
-        layers: mask layers of the case, (K, J, I) by name.
+        point_in: gives a point inside a region's mask; `in_layers` makes one from arrays.
     """
 
-    def __init__(self, case: Case, layers: Mapping[str, np.ndarray]):
-        self.case, self.layers = case, layers
+    def __init__(self, case: Case, point_in: PointIn):
+        self.case, self._point_in = case, point_in
         self._known: dict[str, Place | None] = {}
 
     def of(self, evidence: str) -> Place | None:
@@ -63,31 +72,47 @@ class Places:
         return None
 
     def _of_region(self, region: Region) -> Place | None:
-        layer = self.layers.get(region.layer)
-        inside = None if layer is None else inner_point(layer == region.label, superior_axis(self.case))
-        if inside is None:
-            return None
-        matrix = np.array(self.case.input.geometry.ijk_to_ras)
-        ras = ras_from_kji(np.array([inside]), matrix)[0]
-        return Place(tuple(float(x) for x in ras), region.title, region.id, region.id)
+        ras = self._point_in(region)
+        return ras and Place(ras, region.title, region.id, region.id, window_of(region))
 
     def _of_landmark(self, landmark: Landmark) -> Place | None:
         if landmark.position_ras is None:
             return None
-        has_mask = any(each.id == landmark.region and each.layer in self.layers for each in self.case.regions)
-        segment = landmark.region if has_mask else ""
-        return Place(landmark.position_ras, landmark.title, segment, landmark.region)
+        region = next((each for each in self.case.regions if each.id == landmark.region), None)
+        segment = region.id if region is not None and region.presence != "absent" else ""
+        window = window_of(region)
+        return Place(landmark.position_ras, landmark.title, segment, landmark.region, window, is_point=True)
 
 
 def place(case: Case, layers: Mapping[str, np.ndarray], evidence: str) -> Place | None:
     """Where to look for one evidence string; None where there is nothing to see. `Places` serves many."""
-    return Places(case, layers).of(evidence)
+    return Places(case, in_layers(case, layers)).of(evidence)
 
 
-def superior_axis(case: Case) -> int:
-    """Array axis (0 = K, 1 = J, 2 = I) along which the scan runs from feet to head."""
-    matrix = np.array(case.input.geometry.ijk_to_ras)[:3, :3]
-    return 2 - int(np.abs(matrix[2] / np.linalg.norm(matrix, axis=0)).argmax())
+def in_layers(case: Case, layers: Mapping[str, np.ndarray]) -> PointIn:
+    """Finds points in mask layers, (K, J, I) by name, on the case's grid."""
+    matrix = np.array(case.input.geometry.ijk_to_ras)
+
+    def point_in(region: Region) -> Point | None:
+        layer = layers.get(region.layer)
+        return None if layer is None else point_inside(layer == region.label, matrix)
+
+    return point_in
+
+
+def point_inside(mask: np.ndarray, ijk_to_ras: np.ndarray) -> Point | None:
+    """A point well inside a mask (K, J, I), RAS millimetres; None where the mask is empty."""
+    inside = inner_point(mask, superior_axis(ijk_to_ras))
+    if inside is None:
+        return None
+    right, anterior, superior = ras_from_kji(np.array([inside]), ijk_to_ras)[0]
+    return float(right), float(anterior), float(superior)
+
+
+def superior_axis(ijk_to_ras: np.ndarray) -> int:
+    """Array axis (0 = K, 1 = J, 2 = I) along which a grid runs from feet to head."""
+    axes = ijk_to_ras[:3, :3]
+    return 2 - int(np.abs(axes[2] / np.linalg.norm(axes, axis=0)).argmax())
 
 
 def inner_point(mask: np.ndarray, axis: int) -> tuple[int, int, int] | None:
@@ -101,10 +126,22 @@ def inner_point(mask: np.ndarray, axis: int) -> tuple[int, int, int] | None:
     if not areas.any():
         return None
     n = int(areas.argmax())
-    shape = np.pad(
-        np.take(mask, n, axis=axis).astype(np.uint8), 1
-    )  # a rim, so that the image's edge counts as outside
-    depth = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(sitk.GetImageFromArray(shape), True, False))
-    deepest = [int(x) - 1 for x in np.unravel_index(depth.argmax(), depth.shape)]
-    deepest.insert(axis, n)
-    return tuple(deepest)
+    row, column = _deepest(np.take(mask, n, axis=axis))
+    inside = [row, column]
+    inside.insert(axis, n)
+    return tuple(inside)
+
+
+def _deepest(shape: np.ndarray) -> tuple[int, int]:
+    """Row and column of the pixel of a shape (not empty) that lies farthest from its edge."""
+    rows, columns = (np.flatnonzero(shape.any(axis=axis)) for axis in (1, 0))
+    top, left = int(rows[0]), int(columns[0])
+    part = shape[top : rows[-1] + 1, left : columns[-1] + 1]
+    step = -(-max(part.shape) // FINE)
+    coarse = part[::step, ::step]
+    if not coarse.any():
+        coarse, step = part, 1
+    framed = np.pad(coarse.astype(np.uint8), 1)  # a rim, so that the image's edge counts as outside
+    depth = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(sitk.GetImageFromArray(framed), True, False))
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return top + (int(row) - 1) * step, left + (int(column) - 1) * step

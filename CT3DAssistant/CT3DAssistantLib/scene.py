@@ -15,9 +15,9 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from ct3d.case import REPORT_REGIONS, Attribute, Case, Landmark, Region
+from ct3d.case import SECTIONS, Attribute, Case, Landmark, Point, Region
 from ct3d.errors import DiskFull, InvalidRequest
-from ct3d.imaging.exchange import BITE
+from ct3d.imaging.exchange import BITE, Bites, last
 from ct3d.imaging.volume import Volume, right_handed
 from CT3DAssistantLib.ownership import (
     CASE,
@@ -32,10 +32,11 @@ from CT3DAssistantLib.ownership import (
     parameter_nodes,
     stamp,
 )
+from CT3DAssistantLib.place import PointIn, point_inside
+from CT3DAssistantLib.review import standing, state_text
 from CT3DAssistantLib.terminology import segment_term
 
 NOTES = f"{MODULE}.notes"  # attribute of a volume node: what reading its files had to mend, a JSON list
-SECTIONS = REPORT_REGIONS | {"impression": "Impression"}
 ATTRIBUTE_COLUMNS = ("id", "region", "measurement", "value", "unit", "words")
 
 Scene = slicer.vtkMRMLScene
@@ -228,16 +229,56 @@ def layers_from_segmentation(
     node: slicer.vtkMRMLSegmentationNode, volume: Volume, regions: tuple[Region, ...]
 ) -> dict[str, np.ndarray]:
     """The layers of a case, (K, J, I) uint8 by name on the volume's grid, from its segments as they are."""
+    return last(reading_layers(node, volume, regions))
+
+
+def reading_layers(
+    node: slicer.vtkMRMLSegmentationNode, volume: Volume, regions: tuple[Region, ...]
+) -> Bites[dict[str, np.ndarray]]:
+    """`layers_from_segmentation` in bites, a region each, for a thread that must not block."""
     segmentation = node.GetSegmentation()
     layers: dict[str, np.ndarray] = {}
     for region in regions:
-        layer = layers.setdefault(region.layer, np.zeros(volume.array.shape, np.uint8))
-        segment = segmentation.GetSegment(region.id)
-        if segment is not None:
-            image = segment.GetRepresentation(_labelmap())
+        if region.layer not in layers:
+            layers[region.layer] = np.zeros(volume.array.shape, np.uint8)
+        image = mask_image(node, region.id)
+        if image is not None:
             target, values = _overlap(image, volume)
-            layer[target][values == segment.GetLabelValue()] = region.label
+            label = segmentation.GetSegment(region.id).GetLabelValue()
+            layers[region.layer][target][values == label] = region.label
+            yield
     return layers
+
+
+def mask_image(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> "slicer.vtkOrientedImageData | None":
+    """The label map in which a segment lies, which others may share; None where it has no voxels."""
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    image = segment and segment.GetRepresentation(_labelmap())
+    has_voxels = image is not None and image.GetNumberOfPoints() > 0 and image.GetPointData().GetScalars()
+    return image if has_voxels else None
+
+
+def in_segments(node: slicer.vtkMRMLSegmentationNode) -> PointIn:
+    """Finds points in the segments of a node as they are; reads one label map, not copied, per region."""
+
+    def point_in(region: Region) -> Point | None:
+        image = mask_image(node, region.id)
+        if image is None:
+            return None
+        label = node.GetSegmentation().GetSegment(region.id).GetLabelValue()
+        return point_inside(array_of(image) == label, _matrix_of(image))
+
+    return point_in
+
+
+def _matrix_of(image) -> np.ndarray:
+    """4x4, from (i, j, k) counted within a label map's own array to RAS millimetres."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    ijk_to_ras = slicer.util.arrayFromVTKMatrix(matrix)
+    first = image.GetExtent()[0::2]
+    ijk_to_ras[:3, 3] += ijk_to_ras[:3, :3] @ first
+    return ijk_to_ras
 
 
 def _overlap(image, volume: Volume) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -262,10 +303,15 @@ def _overlap(image, volume: Volume) -> tuple[tuple[slice, ...], np.ndarray]:
 
 def layers_of(scene: Scene, volume_node: VolumeNode) -> dict[str, np.ndarray]:
     """The mask layers of a volume's case as the scene shows them now; none without a segmentation."""
+    return last(reading_layers_of(scene, volume_node))
+
+
+def reading_layers_of(scene: Scene, volume_node: VolumeNode) -> Bites[dict[str, np.ndarray]]:
+    """`layers_of` in bites, for a thread that must not block."""
     node, case = node_of(scene, volume_node, "segmentation"), case_of(scene, volume_node)
     if node is None or case is None:
         return {}
-    return layers_from_segmentation(node, volume_from_node(volume_node), case.regions)
+    return (yield from reading_layers(node, volume_from_node(volume_node), case.regions))
 
 
 def add_landmarks(
@@ -336,10 +382,10 @@ def add_report(scene: Scene, volume_node: VolumeNode, case: Case) -> slicer.vtkM
 
 
 def report_text(case: Case) -> str:
-    """Title and sentences of each section that has any, and the notice on top."""
-    parts = [case.notice]
+    """The notice, how far the report is reviewed, and the standing sentences of each section that has any."""
+    parts = [case.notice, state_text(case)]
     for section, title in SECTIONS.items():
-        sentences = [sentence.text for sentence in case.sentences if sentence.section == section]
+        sentences = [sentence.text for sentence in standing(case) if sentence.section == section]
         if sentences:
             parts.append("\n".join([title.upper(), *sentences]))
     return "\n\n".join(parts) + "\n"

@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("PIL", reason="needs pillow")
 
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_ijk  # noqa: E402
-from CT3DAssistantLib.pictures import PLANES, SOFT, Slice, View, key_pictures, slice_picture  # noqa: E402
+from CT3DAssistantLib.pictures import PLANES, Slice, View, key_pictures, slice_picture  # noqa: E402
 from CT3DAssistantLib.place import place  # noqa: E402
+from CT3DAssistantLib.windows import SOFT  # noqa: E402
 
 
 def test_a_regions_place_lies_inside_its_mask(a_phantom):

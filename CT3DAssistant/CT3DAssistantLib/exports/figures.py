@@ -12,7 +12,7 @@ from PIL import Image
 from ct3d.case import Case
 from ct3d.imaging.volume import Volume
 from CT3DAssistantLib.pictures import key_pictures, picture_of
-from CT3DAssistantLib.place import Place, Places
+from CT3DAssistantLib.place import Place, Places, in_layers
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def make_figures(
         with Image.open(picture_3d) as image:
             key.append(Figure("key-3d", "3D, seen from the front", data_url(image.convert("RGB"))))
     places: dict[Place, str] = {}
-    search = Places(case, layers)
+    search = Places(case, in_layers(case, layers))
     found = {evidence: search.of(evidence) for evidence in cited(case)}
     for where in found.values():
         if where is not None:

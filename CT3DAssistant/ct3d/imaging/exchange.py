@@ -22,7 +22,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errn
 
 def content_hash(array: np.ndarray) -> str:
     """sha256 of dtype, shape and values in C order."""
-    return _last(_hashing(np.ascontiguousarray(array)))
+    return last(_hashing(np.ascontiguousarray(array)))
 
 
 def store_array(array: np.ndarray, folder: Path) -> ArrayRef:
@@ -31,7 +31,7 @@ def store_array(array: np.ndarray, folder: Path) -> ArrayRef:
     Raises:
         DiskFull: if the folder can't take it; nothing half-written stays.
     """
-    return _last(storing_array(array, folder))
+    return last(storing_array(array, folder))
 
 
 def storing_array(array: np.ndarray, folder: Path) -> Bites[ArrayRef]:
@@ -104,7 +104,7 @@ def _bites(array: np.ndarray) -> Iterator[memoryview]:
     return (flat[start : start + BITE] for start in range(0, len(flat), BITE))
 
 
-def _last(bites: Bites[T]) -> T:
+def last(bites: Bites[T]) -> T:
     """Do all bites; gives what they return."""
     while True:
         try:
