@@ -9,6 +9,7 @@ from ct3d.errors import InvalidRequest
 from ct3d.pipeline.answer import CANNOT_TELL, run
 from ct3d.pipeline.evidence import check
 from ct3d.pipeline.job import LocalJob
+from ct3d.protocol.messages import BACK
 from ct3d.protocol.tasks import AnswerParams, Turn
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -167,3 +168,58 @@ def test_only_the_checked_answer_is_streamed(the_made_up_case, tmp_path):
     result = run(AnswerParams(the_made_up_case, "How many nodules are there?", card=""), job)
     assert job.text == result.answer.text
     assert result.step.task == "answer"
+
+
+class _ScriptedModel:
+    """Says given sentences piece by piece, as a language runtime does."""
+
+    takes_grammar = takes_visual = False
+    dtype = device = "none"
+
+    def __init__(self, *sentences):
+        self.sentences = list(sentences)
+
+    def write(self, _messages, *, on_piece, **_more):
+        text = self.sentences.pop(0)
+        pieces = [text[n : n + 4] for n in range(0, len(text), 4)]
+        for piece in pieces:
+            on_piece(piece)
+        return text
+
+
+@pytest.fixture
+def describe(the_made_up_case, tmp_path):
+    """Has the left lung described by a model that says these sentences; gives answer, pieces and text."""
+
+    def describe(*sentences):
+        job = LocalJob(tmp_path)
+        job.model = lambda _card: _ScriptedModel(*sentences)
+        pieces = []
+        job.on_text = lambda piece: (pieces.append(piece), LocalJob.on_text(job, piece))
+        result = run(AnswerParams(the_made_up_case, "Describe the left lung."), job)
+        return result.answer, pieces, job.text
+
+    return describe
+
+
+VOLUME = "The left lung has a volume of 1980 mL and a mean attenuation of -815 HU."
+INDEX = "The emphysema index in the left lung measures 0%."
+
+
+def test_what_the_model_words_is_streamed_while_it_writes(describe):
+    answer, pieces, text = describe(VOLUME, INDEX)
+    assert text == answer.text == f"{VOLUME} {INDEX}"
+    assert answer.origin == "model"
+    assert not answer.reasons
+    assert len(pieces) > len(answer.text) / 5
+    assert not any(BACK in piece for piece in pieces)
+
+
+def test_of_what_the_model_invents_nothing_is_streamed_but_what_it_has_in_common_with_the_truth(describe):
+    invented = "The left lung has a volume of 1980 mL and a large effusion."
+    answer, pieces, text = describe(invented, invented, INDEX)
+    assert "effusion" not in "".join(pieces)
+    assert text == answer.text
+    assert answer.text.startswith("The left lung measures 1980 mL")  # the measured sentence stands instead
+    assert any(piece.startswith(BACK) for piece in pieces)
+    assert any("model wrote" in reason for reason in answer.reasons)

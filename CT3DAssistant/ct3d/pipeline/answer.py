@@ -7,6 +7,7 @@ guard with its own evidence, within the scope of the question.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ct3d.case import Answer, Case, Landmark, Region
 from ct3d.pipeline.evidence import check, regions_of
@@ -27,6 +28,7 @@ from ct3d.pipeline.questions import Question, read_question
 from ct3d.pipeline.report import Writer
 from ct3d.pipeline.scope import scoped
 from ct3d.pipeline.statements import UNIT_OF
+from ct3d.pipeline.stream import Stream
 from ct3d.pipeline.wording import first_way, template
 from ct3d.protocol.tasks import AnswerParams, AnswerResult, ReportParams
 
@@ -50,6 +52,8 @@ class Said:
 
     text: str
     evidence: tuple[str, ...]
+    origin: Literal["measured", "model", "model_second_draw"] = "measured"
+    reasons: tuple[str, ...] = ()  # why the model's own words were turned down
 
 
 class CannotTell(Exception):
@@ -57,36 +61,46 @@ class CannotTell(Exception):
 
 
 def run(params: AnswerParams, job: Job) -> AnswerResult:
-    """Answer one question. Only checked text is streamed."""
+    """Answer one question.
+
+    Streams each sentence once it is checked. What the model words is streamed while it writes, as long as it
+    is the beginning of a sentence that may be said; the guard may still take that back.
+    """
     job.stage("question", 0.0)
     case = scoped(params.case, params.scope)
     question = read_question(params.question, params.history)
-    writer = None
+    stream, writer = Stream(job), None
     try:
         if question.asks in ("summary", "describe") and not question.strange:
-            writer = _writer(params, case, job)
-            said, origin = _described(question, case, writer)
+            writer = _writer(params, case, job, stream)
+            said = _described(question, case, writer)
         else:
-            said, origin = list(_by_rule(question, case)), "measured"
-        answer = _answer(params, case, said, origin)
+            said = _by_rule(question, case)
+        answer = _answer(params, case, said, stream)
     except CannotTell as reason:
         answer = _no_answer(params, (str(reason),))
-    job.emit(answer.text)
+    stream.show(answer.text)
     card = writer.card if writer else None
     more = {"counts": writer.counts, "prompts": writer.prompts, "dtype": writer.model.dtype} if card else {}
     return AnswerResult(answer, job.step("answer", card, seed=params.seed, **more))
 
 
-def _answer(params: AnswerParams, case: Case, said: list[Said], origin: str) -> Answer:
-    evidence = tuple(dict.fromkeys(each for one in said for each in one.evidence))
-    for one in said:
+def _answer(params: AnswerParams, case: Case, sentences: Iterator[Said], stream: Stream) -> Answer:
+    said = []
+    for one in sentences:
         verdict = check(one.text.removeprefix("Yes. ").removeprefix("No. "), case, one.evidence)
         if verdict.support != "supported":
             raise CannotTell(f"{one.text} was turned down: {'; '.join(verdict.reasons)}")
+        stream.keep(one.text)
+        said.append(one)
+    evidence = tuple(dict.fromkeys(each for one in said for each in one.evidence))
     if not evidence:
         raise CannotTell("nothing that was measured answers it")
     text = " ".join(one.text for one in said)
-    return Answer(_next_id(params), params.question, text, evidence, "supported", origin, params.scope)
+    origin = next((one.origin for one in said if one.origin != "measured"), "measured")
+    reasons = tuple(reason for one in said for reason in one.reasons)
+    question, scope = params.question, params.scope
+    return Answer(_next_id(params), question, text, evidence, "supported", origin, scope, reasons)
 
 
 def _no_answer(params: AnswerParams, reasons: tuple[str, ...]) -> Answer:
@@ -99,24 +113,23 @@ def _next_id(params: AnswerParams) -> str:
     return f"answer.{len(params.case.answers) + 1}"
 
 
-def _writer(params: AnswerParams, case: Case, job: Job) -> Writer:
+def _writer(params: AnswerParams, case: Case, job: Job, stream: Stream) -> Writer:
     card = job.card(params.card) if params.card else None
     words = ReportParams(case, params.card, seed=params.seed, temperature=params.temperature)
     job.stage("language model", 0.1)
-    return Writer(words, job, card)
+    return Writer(words, job, card, stream.draft)
 
 
-def _described(question: Question, case: Case, writer: Writer) -> tuple[list[Said], str]:
+def _described(question: Question, case: Case, writer: Writer) -> Iterator[Said]:
     """The report's facts about the thing asked for, in the model's words where they stand."""
     facts = list(facts_of(case, (IMPRESSION,))) if question.asks == "summary" else []
     if question.statement.kind:
         facts = _facts_about(question, case)
     if not facts:
         raise CannotTell("no fact of the case is about this")
-    sentences = [writer.sentence(fact, fact.section) for fact in facts]
-    origins = [sentence.origin for sentence in sentences]
-    origin = next((each for each in ("model_second_draw", "model") if each in origins), "measured")
-    return [Said(sentence.text, sentence.evidence) for sentence in sentences], origin
+    for fact in facts:
+        sentence = writer.sentence(fact, fact.section)
+        yield Said(sentence.text, sentence.evidence, sentence.origin, sentence.reasons)
 
 
 def _facts_about(question: Question, case: Case) -> list[Fact]:

@@ -15,6 +15,7 @@ from ct3d.case import Step
 from ct3d.errors import TaskCancelled
 from ct3d.imaging.exchange import open_array, open_volume, store_array
 from ct3d.imaging.volume import Volume
+from ct3d.protocol.messages import streamed
 from ct3d.protocol.tasks import ArrayRef, VolumeRef
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Job(Protocol):
         """A stage begins at this share of the whole (0 to 1); raises TaskCancelled if stopped."""
 
     def emit(self, piece: str) -> None:
-        """Stream a piece of text; raises TaskCancelled if the person stopped."""
+        """Stream a piece of text, see `streamed`; raises TaskCancelled if the person stopped."""
 
     def check(self) -> None:
         """Raise TaskCancelled if the person stopped. Call at least twice a second."""
@@ -137,7 +138,7 @@ class LocalJob(BaseJob):
         self.cancelled = False
 
     def on_text(self, piece: str) -> None:
-        self.text += piece
+        self.text = streamed(self.text, piece)
 
     def is_cancelled(self) -> bool:
         return self.cancelled

@@ -8,6 +8,7 @@ streamed or final, has been checked.
 
 import time
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,13 +18,15 @@ from ct3d.models.language import LanguageModel, Message
 from ct3d.pipeline.evidence import check
 from ct3d.pipeline.facts import IMPRESSION, Fact, facts_of
 from ct3d.pipeline.job import Job
-from ct3d.pipeline.wording import grammar, has_ways, is_a_way
+from ct3d.pipeline.wording import grammar, has_ways, is_a_way, may_become_a_way
 from ct3d.pipeline.words import read_prompt
 from ct3d.protocol.tasks import ReportParams, ReportResult
 
 MAX_TOKENS = 80  # of one sentence
 PATIENCE_S = 20.0  # of wording in all; facts that are left then stay as the floor has them
 SECOND_TEMPERATURE = 0.5  # of the second draw, where the first was cooler
+
+Show = Callable[[str], None]  # takes a sentence that is still being written, as far as it goes
 
 
 def run(params: ReportParams, job: Job) -> ReportResult:
@@ -53,15 +56,20 @@ def run(params: ReportParams, job: Job) -> ReportResult:
 class Writer:
     """Words facts one by one, and counts whose words stood.
 
+    Args:
+        show: called with a sentence while the model writes it, as long as it is the beginning of one that the
+            template allows. What the guard makes of it is known at its end.
+
     counts: worded (facts given to the model), model and model_second_draw (its sentences that stood), floor
     (facts where neither did), fixed (facts that have one way only), late (facts after patience had ended).
     """
 
-    def __init__(self, params: ReportParams, job: Job, card: ModelCard | None):
+    def __init__(self, params: ReportParams, job: Job, card: ModelCard | None, show: Show | None = None):
         self.case: Case = params.case
         self.params = params
         self.job = job
         self.card = card
+        self.show = show
         self.model: LanguageModel | None = job.model(card) if card else None
         self.started = time.perf_counter()
         self.counts = dict.fromkeys(("worded", "model", "model_second_draw", "floor", "fixed", "late"), 0)
@@ -107,13 +115,26 @@ class Writer:
         messages = [*beginning(), {"role": "user", "content": _line(fact)}]
         text = self.model.write(
             messages,
-            on_piece=lambda _: self.job.check(),
+            on_piece=self._watching(fact),
             max_tokens=MAX_TOKENS,
             temperature=temperature,
             seed=seed,
             **more,
         )
         return " ".join(text.split())
+
+    def _watching(self, fact):
+        """Takes the model's pieces: heeds a stop, and shows what may stand."""
+        written = []
+
+        def take(piece):
+            self.job.check()
+            written.append(piece)
+            text = " ".join("".join(written).split())
+            if piece and self.show and may_become_a_way(fact.template, fact.slots, text):
+                self.show(text)
+
+        return take
 
     def _problems(self, fact, text):
         reasons = check(text, self.case, fact.evidence).reasons

@@ -47,6 +47,23 @@ def is_a_way(text: str, slots: dict[str, str], sentence: str) -> bool:
     return re.fullmatch(pattern, sentence) is not None
 
 
+def may_become_a_way(text: str, slots: dict[str, str], beginning: str) -> bool:
+    """Whether a sentence that is still being written is the beginning of one that the template allows."""
+    return any(way.format(**slots).startswith(beginning) for way in ways(text))
+
+
+@cache
+def ways(text: str) -> tuple[str, ...]:
+    """The templates without choices that a template stands for."""
+    group = INNERMOST.search(text)
+    if group is None:
+        return (text,)
+    begin, end = group.span()
+    return tuple(
+        way for choice in group[0][1:-1].split("|") for way in ways(text[:begin] + choice + text[end:])
+    )
+
+
 def _parts(text: str) -> list[str]:
     return PART.findall(text)
 

@@ -19,6 +19,7 @@ from ct3d.protocol.codec import decode, encode
 PROTOCOL = 1
 MAX_LINE_BYTES = 4 << 20  # the largest case seen is a twentieth of this
 HEARTBEAT_S = 0.5
+BACK = "\b"  # leads a piece of streamed text, once for each character that it takes back
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of text that a job streams."""
+    """A piece of text that a job streams; each BACK that leads it takes back a character, see `streamed`."""
 
     job: int
     piece: str
@@ -205,6 +206,12 @@ def _kind_of(value: dict[str, Any]) -> type[Message]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def streamed(text: str, piece: str) -> str:
+    """What the person reads once `piece` has come: some of the end may go before it is added."""
+    new = piece.lstrip(BACK)
+    return text[: max(0, len(text) - len(piece) + len(new))] + new
 
 
 class LineBuffer:

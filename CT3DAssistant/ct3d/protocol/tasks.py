@@ -140,6 +140,22 @@ class ReportResult:
 
 
 @dataclass(frozen=True)
+class CheckParams:
+    """Compare sentences as they stand with the case."""
+
+    case: Case
+    sentences: tuple[str, ...] = ()  # ids; empty: all that stand
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The sentences with support, evidence and reasons anew; never with another text."""
+
+    sentences: tuple[Sentence, ...]
+    step: Step
+
+
+@dataclass(frozen=True)
 class Turn:
     """One earlier question and its answer."""
 
@@ -165,6 +181,20 @@ class AnswerResult:
     """One checked answer."""
 
     answer: Answer
+    step: Step
+
+
+@dataclass(frozen=True)
+class WarmUpParams:
+    """Load the language model and have it read what every wording begins with; answers then start at once."""
+
+    card: str = "smollm2_135m"
+
+
+@dataclass(frozen=True)
+class WarmUpResult:
+    """The model stays loaded while memory allows."""
+
     step: Step
 
 
@@ -204,6 +234,8 @@ TASKS = {
     "measure": Task(MeasureParams, MeasureResult, "ct3d.pipeline.attributes:run"),
     "findings": Task(FindingsParams, FindingsResult, "ct3d.pipeline.findings:run"),
     "report": Task(ReportParams, ReportResult, "ct3d.pipeline.report:run"),
+    "check": Task(CheckParams, CheckResult, "ct3d.pipeline.check:run"),
     "answer": Task(AnswerParams, AnswerResult, "ct3d.pipeline.answer:run"),
+    "warm_up": Task(WarmUpParams, WarmUpResult, "ct3d.pipeline.warm_up:run"),
     "estimate": Task(EstimateParams, EstimateResult, "ct3d.pipeline.estimate:run"),
 }
