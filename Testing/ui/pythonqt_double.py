@@ -1,340 +1,670 @@
-"""Test double: gives PySide6 the calling conventions of PythonQt, so a Slicer scripted-module widget can run headless.
+"""Qt with the calling conventions of PythonQt, over PySide6: panels run and are tested without the application.
 
-install() puts `qt`, `ctk` and the missing parts of `slicer` in sys.modules.  Convention rules it enforces:
-  * Q_PROPERTY   -> attribute (label.text, label.text = "x"); calling it raises TypeError, exactly as in Slicer
-  * setX() slots -> still callable
-  * signals      -> obj.connect("clicked(bool)", f), obj.disconnect(...), and obj.clicked.connect(f)
-  * no keyword arguments in constructors, no Signal/Slot decorators
+`install` puts `qt`, `ctk` and what Slicer adds to `slicer` for widgets into `sys.modules`. Every object is
+wrapped, whoever made it, so that the rules hold for what a .ui file or Qt itself creates, too:
+
+- a Qt property is an attribute, and calling it a TypeError; setters and is… are methods;
+- `connect("signal(type)", f)` and `signal.connect(f)`; a signal that doesn't exist prints and gives False;
+- no keyword arguments; no new attributes, except on Python subclasses; arguments must match, numpy's don't;
+- classes are strangers to each other: only `inherits` knows that a button is a widget;
+- lists come out as tuples, enumerators are ints, a QByteArray shows its bytes by `data()` only.
+
+What is stricter here than in PythonQt is so on purpose. A window that would wait for a person is an error.
 """
 
-from __future__ import annotations
-import sys, types, inspect, weakref
-from PySide6 import QtCore, QtGui, QtWidgets, QtUiTools, QtNetwork
+import atexit
+import inspect
+import shutil
+import sys
+import tempfile
+import types
+import typing
+import weakref
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
-KEEP_METHOD = {"sizeHint", "minimumSizeHint", "isWindowModified", "children"}  # virtual in C++: leave alone
+import numpy as np
+import shiboken6
+from PySide6 import QtCore, QtGui, QtNetwork, QtPrintSupport, QtSvg, QtUiTools, QtWidgets
+from shibokensupport.signature import get_signature
 
-
-def _propertyize(cls):
-    mo = getattr(cls, "staticMetaObject", None)
-    if mo is None:
-        return
-    for i in range(mo.propertyOffset(), mo.propertyCount()):
-        p = mo.property(i)
-        name = p.name()
-        if isinstance(name, (bytes, QtCore.QByteArray)):
-            name = bytes(name).decode()
-        if name in KEEP_METHOD:
-            continue
-        setter = next(
-            (getattr(cls, s) for s in (f"set{name[0].upper()}{name[1:]}",) if hasattr(cls, s)), None
-        )
-        getter = next(
-            (
-                getattr(cls, g)
-                for g in (name, f"is{name[0].upper()}{name[1:]}", f"get{name[0].upper()}{name[1:]}")
-                if callable(getattr(cls, g, None))
-                and not isinstance(inspect.getattr_static(cls, g), (QtCore.Signal, property))
-            ),
-            None,
-        )
-        if getter is None:  # e.g. QTextEdit.plainText / html
-            getter = lambda self, n=name: QtCore.QObject.property(self, n)
-            setter = setter or (lambda self, v, n=name: QtCore.QObject.setProperty(self, n, v))
-        try:
-            setattr(
-                cls,
-                name,
-                property(
-                    lambda self, g=getter: g(self), (lambda self, v, s=setter: s(self, v)) if setter else None
-                ),
-            )
-        except TypeError:
-            pass
+MODULES = (QtCore, QtGui, QtWidgets, QtNetwork, QtPrintSupport, QtSvg, QtUiTools)
+SEALED = ("ctk", "qMRML", "qSlicer", "QUiLoader")  # a Python subclass of these is of no use in the application
+WAITS = {  # by class, what opens a window and waits for a person
+    "QDialog": {"exec"},
+    "QMenu": {"exec"},
+    "QMessageBox": {"about", "aboutQt", "critical", "information", "question", "warning"},
+    "QInputDialog": {"getDouble", "getInt", "getItem", "getMultiLineText", "getText"},
+    "QColorDialog": {"getColor"},
+    "QFontDialog": {"getFont"},
+    "QFileDialog": {"getExistingDirectory", "getOpenFileName", "getOpenFileNames", "getSaveFileName"},
+}
+NOT_OFFERED = {"connect", "disconnect", "findChild", "findChildren", "emit", "sender", "signalsBlocked"}
+WRAPPERS: dict[type, "ClassWrapper"] = {}  # by PySide class
+ALIVE: "weakref.WeakValueDictionary[int, Wrapper]" = weakref.WeakValueDictionary()  # QObjects, by address
+HANDLERS: dict[int, list[tuple[str, Callable, Any]]] = {}  # connections of a QObject, by address
 
 
-def _signal_of(obj, signature):
-    name, _, args = signature.partition("(")
-    sig = getattr(obj, name)
-    args = args.rstrip(")").strip()
-    if args:
-        for key in (args, tuple(a.strip() for a in args.split(","))):
-            try:
-                return sig[key]
-            except (KeyError, IndexError, TypeError):
-                pass
-    return sig
+# classes: qt.QPushButton
 
 
-def _connect(self, signature, fn):
-    _signal_of(self, signature).connect(fn)
-    return True
+class ClassWrapper(type):
+    """What `qt.QPushButton` is: makes objects, gives static methods and enumerators."""
+
+    real: type
+
+    def __new__(mcs, name: str, bases: tuple, members: dict) -> "ClassWrapper":
+        parents = [base.__name__ for base in bases if base.__module__ in ("qt", "ctk", "slicer")]
+        if "real" not in members and any(parent.startswith(SEALED) for parent in parents):
+            raise TypeError(f"{parents[0]} can't be subclassed in Python: its virtual methods are not called")
+        return super().__new__(mcs, name, bases, members)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        kinds = enumerations(cls.real)
+        if name in kinds:
+            return int_type(kinds[name])
+        if name in (values := enumerators(cls.real)):
+            return values[name]
+        found = getattr(cls.real, name, None)
+        if isinstance(found, types.BuiltinFunctionType | types.FunctionType) and name not in NOT_OFFERED:
+            return partial(call, found, f"{cls.__name__}.{name}")
+        raise AttributeError(f"type object '{cls.__name__}' has no attribute '{name}'")
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if cls.__module__ in ("qt", "ctk") and not inspect.isroutine(value):
+            raise AttributeError(f"'{name}' can't be set on {cls.__name__}")
+        super().__setattr__(name, value)  # a function: a test answers a dialog with it
 
 
-def _disconnect(self, signature=None, fn=None):
-    sig = _signal_of(self, signature)
-    sig.disconnect(fn) if fn else sig.disconnect()
-    return True
+class Wrapper(metaclass=ClassWrapper):
+    """An object of Qt as PythonQt shows it."""
 
+    __slots__ = ("__weakref__", "_it")
+    real = object
 
-class _PythonQtMixin:
-    """PySide's own QObject.connect cannot be replaced on the class (special-cased in tp_getattro): shadow it per subclass."""
+    def __init__(self, *args: Any, **named: Any):
+        real = type(self).real if is_plain(type(self)) else shell_of(type(self))
+        made = call(real, type(self).__name__, *args, raw=True, **named)
+        object.__setattr__(self, "_it", made)
+        if isinstance(made, QtCore.QObject):
+            ALIVE[address(made)] = self
+        if not is_plain(type(self)):
+            made.shell = self
 
-    def __getattribute__(self, name):
-        if name == "connect":
-            return lambda *a: _connect(self, *a)
-        if name == "disconnect":
-            return lambda *a: _disconnect(self, *a)
-        return super().__getattribute__(name)
+    def className(self) -> str:
+        return type(self).__name__
 
-    def __setattr__(self, name, value):
-        # PythonQt refuses new attributes on wrapped C++ objects (they are fine on Python subclasses)
-        if type(self).__module__ == "qt" and not hasattr(type(self), name):
+    def inherits(self, name: str) -> bool:
+        return name in (each.__name__ for each in type(self._it).__mro__)
+
+    def delete(self) -> None:
+        shiboken6.delete(self._it)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        it = self._it
+        if not shiboken6.isValid(it):
+            kind = type(self).__name__
+            raise ValueError(f"Trying to read property '{name}' from a destroyed {kind} object")
+        is_object = isinstance(it, QtCore.QObject)
+        if is_object and (index := property_index(it, name)) >= 0:
+            return wrap(it.metaObject().property(index).read(it))
+        if is_object and name in OBJECT_METHODS:
+            return partial(OBJECT_METHODS[name], self)
+        if is_object and name in signal_names(type(it)):
+            return Signal(self, name)
+        return method(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        it, kind = self._it, type(self)
+        index = property_index(it, name) if isinstance(it, QtCore.QObject) else -1
+        if index >= 0:
+            write(it, it.metaObject().property(index), value)
+        elif is_plain(kind):
             raise AttributeError(
-                f"'{name}' does not exist on {type(self).__name__} and creating new attributes on C++ objects is not allowed"
+                f"'{name}' does not exist on {kind.__name__} and creating new attributes on C++ objects "
+                "is not allowed"
             )
-        super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def __bool__(self) -> bool:
+        return shiboken6.isValid(self._it)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Wrapper):
+            return False
+        if isinstance(self._it, QtCore.QObject) or isinstance(other._it, QtCore.QObject):
+            return self._it is other._it
+        return type(self._it) is type(other._it) and bool(self._it == other._it)
+
+    def __hash__(self) -> int:
+        return address(self._it)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} ({type(self).__name__} at: {address(self._it):#x})"
 
 
-def _no_kwargs_init(base):
-    def __init__(self, *args, **kwargs):
-        if kwargs:
+def is_plain(kind: type) -> bool:
+    """Whether this is Qt's own class, not a Python subclass of it."""
+    return "real" in vars(kind)
+
+
+def make_wrapper(real: type, module: str, name: str = "") -> ClassWrapper:
+    """The class that stands for a PySide class."""
+    members = {"real": real, "__module__": module, "__slots__": ()}
+    made = ClassWrapper(name or real.__name__, (Wrapper,), members)
+    WRAPPERS.setdefault(real, made)
+    return made
+
+
+@lru_cache
+def shell_of(kind: type) -> type:
+    """The PySide class behind a Python subclass: hands Qt's virtual calls on to it."""
+    names = {name for each in kind.__mro__ if each.__module__ != "qt" for name in vars(each)}
+    known = {name for name in names if inspect.ismethoddescriptor(getattr(kind.real, name, None))}
+
+    def forward(name: str) -> Callable[..., Any]:
+        def forwarded(it: Any, *args: Any) -> Any:
+            shell = vars(it).get("shell")
+            if shell is None:
+                return getattr(kind.real, name)(it, *args)
+            return unwrap(getattr(shell, name)(*map(wrap, args)))
+
+        return forwarded
+
+    own = {name for name in known if not name.startswith("__") and name not in vars(Wrapper)}
+    return type(kind)(kind.__name__, (), {}) if kind.real is object else type(
+        kind.__name__, (kind.real,), {name: forward(name) for name in own}
+    )
+
+
+# values: on the way in and out
+
+
+def address(it: Any) -> int:
+    """Where the C++ object lies."""
+    return shiboken6.getCppPointer(it)[0] if shiboken6.isValid(it) else id(it)
+
+
+def wrap(value: Any) -> Any:
+    """What comes out of Qt, as PythonQt gives it."""
+    if isinstance(value, Enum):
+        return int(value.value)
+    if isinstance(value, list | tuple):
+        return tuple(map(wrap, value))
+    if isinstance(value, dict):
+        return {key: wrap(each) for key, each in value.items()}
+    if not isinstance(value, shiboken6.Shiboken.Object):
+        return value
+    is_object = isinstance(value, QtCore.QObject)
+    if is_object and (known := ALIVE.get(address(value))) is not None and known._it is value:
+        return known
+    if is_object and (shell := vars(value).get("shell") if hasattr(value, "__dict__") else None):
+        return shell
+    kind = next((WRAPPERS[each] for each in type(value).__mro__ if each in WRAPPERS), None)
+    if kind is None:
+        raise TypeError(f"{type(value).__name__} is not known to PythonQt")
+    made = kind.__new__(kind)
+    object.__setattr__(made, "_it", value)
+    if is_object:
+        ALIVE[address(value)] = made
+    return made
+
+
+def unwrap(value: Any) -> Any:
+    """What goes into Qt: wrapped objects laid bare, whatever PythonQt can't take refused."""
+    if isinstance(value, np.generic | np.ndarray):
+        raise TypeError(f"PythonQt takes no {type(value).__name__}; convert it with int() or float()")
+    if isinstance(value, Wrapper):
+        if not shiboken6.isValid(value._it):
+            raise ValueError(f"Trying to use a destroyed {type(value).__name__} object")
+        return value._it
+    if isinstance(value, ClassWrapper):
+        return value.real
+    if isinstance(value, list | tuple):
+        return [unwrap(each) for each in value]
+    if isinstance(value, dict):
+        return {key: unwrap(each) for key, each in value.items()}
+    return value
+
+
+# properties
+
+
+@lru_cache
+def property_indexes(kind: type) -> dict[str, int]:
+    """Index of each property of a PySide class by name; `name` is PythonQt's alias of `objectName`."""
+    meta = kind.staticMetaObject
+    indexes = {meta.property(n).name(): n for n in range(meta.propertyCount())}
+    return indexes | {"name": indexes["objectName"]}
+
+
+def property_index(it: QtCore.QObject, name: str) -> int:
+    """Index of a property, or -1."""
+    return property_indexes(type(it)).get(name, -1)
+
+
+def write(it: QtCore.QObject, prop: QtCore.QMetaProperty, value: Any) -> None:
+    """Set a property; only a value of its own type will do."""
+    if not prop.isWritable():
+        raise AttributeError(f"Property '{prop.name()}' of {type(it).__name__} object is not writable")
+    if not suits(prop, value) or not prop.write(it, int(value) if prop.isEnumType() else unwrap(value)):
+        raise AttributeError(
+            f"Property '{prop.name()}' of type '{prop.typeName()}' does not accept an object of type "
+            f"{type(value).__name__} ({value!r})"
+        )
+
+
+def suits(prop: QtCore.QMetaProperty, value: Any) -> bool:
+    """Whether a value is of a property's type."""
+    if isinstance(value, np.generic | np.ndarray):
+        return False
+    if prop.isEnumType():
+        return isinstance(value, int) and not isinstance(value, bool)
+    kinds = {
+        "bool": (bool,),
+        "int": (int,),
+        "uint": (int,),
+        "double": (int, float),
+        "qreal": (int, float),
+        "QString": (str,),
+        "QStringList": (list, tuple),
+        "QByteArray": (bytes, Wrapper),
+        "QVariant": (object,),
+    }
+    wanted = kinds.get(prop.typeName())
+    if wanted is None:
+        return isinstance(value, Wrapper) and value.inherits(prop.typeName().rstrip("*"))
+    if prop.typeName() != "bool" and isinstance(value, bool) and object not in wanted:
+        return False
+    return isinstance(value, wanted)
+
+
+# methods
+
+
+def method(wrapper: Wrapper, name: str) -> Any:
+    """A method, or an enumerator, of an object."""
+    real, kind = type(wrapper._it), type(wrapper).__name__
+    plain = name[:-1] if name.endswith("_") and name != "print_" else name  # exec_ finds exec
+    if name in (values := enumerators(real)):
+        return values[name]
+    found = getattr(real, plain, None)
+    if name == "print":
+        found = getattr(real, "print_", None)
+    if found is None or name in NOT_OFFERED or not callable(found):
+        raise AttributeError(f"{kind} has no attribute named '{name}'")
+    if isinstance(found, types.BuiltinFunctionType):
+        return partial(call, found, f"{kind}.{name}")
+    return partial(call, found, f"{kind}.{plain}", wrapper)
+
+
+def call(function: Callable, title: str, *args: Any, raw: bool = False, **named: Any) -> Any:
+    """Call into Qt: find the overload that the arguments match, and wrap what it gives."""
+    if named:
+        raise ValueError(f"Called {title} with keyword arguments, but called slot does not support kwargs.")
+    refuse_to_wait(title, args)
+    given = [unwrap(each) for each in args]
+    overloads = signatures(function)
+    if overloads:
+        matches = [match for match in (fit(overload, given, args) for overload in overloads) if match]
+        if not matches:
+            told = ", ".join(type(each).__name__ for each in args)
+            raise ValueError(f"Could not find matching overload for given arguments of {title}: ({told})")
+        given = min(matches, key=lambda match: match[0])[1]
+    result = function(*given)
+    return result if raw else wrap(result)
+
+
+def refuse_to_wait(title: str, args: tuple) -> None:
+    """Fail where a window would open and wait for a person."""
+    kind, _, name = title.partition(".")
+    for blocking, names in WAITS.items():
+        is_one = kind == blocking or (args and isinstance(args[0], Wrapper) and args[0].inherits(blocking))
+        if is_one and name in names:
+            raise RuntimeError(f"{title} would wait for a person; let the test answer in its place")
+
+
+@lru_cache
+def signatures(function: Callable) -> tuple[tuple[inspect.Parameter, ...], ...]:
+    """Positional parameters of each overload; nothing where PySide doesn't tell."""
+    told = get_signature(function)
+    overloads = told if isinstance(told, list) else [told] if told else []
+    named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    is_class = isinstance(function, type)
+    every = []
+    for overload in overloads:
+        positional = [each for each in overload.parameters.values() if each.kind not in named_only]
+        if is_class and positional and positional[0].name == "self":
+            positional = positional[1:]
+        every.append(tuple(positional))
+    return tuple(every)
+
+
+def fit(overload: tuple[inspect.Parameter, ...], given: list, args: tuple) -> tuple[int, list] | None:
+    """(how much was bent, arguments as this overload takes them), or None where they don't match."""
+    needed = [each for each in overload if each.default is each.empty]
+    if len(given) > len(overload) or len(given) < len(needed):
+        return None
+    bent, taken = 0, []
+    for parameter, value, original in zip(overload, given, args, strict=False):
+        if parameter.name == "self":
+            taken.append(value)
+            continue
+        match = as_type(parameter.annotation, value, original)
+        if match is None:
+            return None
+        bent += match[0]
+        taken.append(match[1])
+    return bent, taken
+
+
+def as_type(wanted: Any, value: Any, original: Any) -> tuple[int, Any] | None:
+    """(0 exact or 1 bent, the value as this type), or None where it can't be had."""
+    wanted, may_be_none = main_type(wanted)
+    if value is None:
+        return (0, None) if may_be_none or wanted in (Any, object) or is_pointer(wanted) else None
+    if wanted in (Any, object, inspect.Parameter.empty) or isinstance(wanted, str):
+        return 1, getter_of(original) if callable(original) and not isinstance(original, Wrapper) else value
+    origin = typing.get_origin(wanted)
+    if origin is Callable or wanted is Callable:
+        return (0, handler(original)) if callable(original) else None
+    if origin is not None:
+        return as_sequence(wanted, value, original)
+    if isinstance(wanted, type) and issubclass(wanted, Enum):
+        return as_enumerator(wanted, original)
+    return as_plain(wanted, value, original)
+
+
+def getter_of(original: Any) -> Any:
+    """A Python callable as Qt may call it."""
+    return original.real if isinstance(original, ClassWrapper) else handler(original)
+
+
+def main_type(wanted: Any) -> tuple[Any, bool]:
+    """(what C++ wants, whether None will do) of a type that lists what PySide would convert on its own."""
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        kinds = typing.get_args(wanted)
+        rest = [kind for kind in kinds if kind is not type(None)]
+        return rest[0], len(rest) < len(kinds)
+    return wanted, False
+
+
+def is_pointer(wanted: Any) -> bool:
+    """Whether C++ takes a pointer, so that None will do."""
+    return isinstance(wanted, type) and issubclass(wanted, QtCore.QObject)
+
+
+def as_sequence(wanted: Any, value: Any, original: Any) -> tuple[int, Any] | None:
+    """A list or a tuple whose items match; a mapping as it is."""
+    if typing.get_origin(wanted) is dict:
+        return (0, value) if isinstance(value, dict) else None
+    if not isinstance(value, list):
+        return None
+    (item, *_rest) = typing.get_args(wanted) or (Any,)
+    matches = [as_type(item, each, before) for each, before in zip(value, original, strict=True)]
+    return None if None in matches else (0, [match[1] for match in matches])
+
+
+def as_enumerator(wanted: type[Enum], original: Any) -> tuple[int, Any] | None:
+    """An int as PySide's enumerator; one of another enumeration is refused."""
+    if isinstance(original, bool) or not isinstance(original, int):
+        return None
+    if type(original) is not int and type(original) is not int_type(wanted):
+        return None
+    return int(type(original) is int), wanted(int(original))
+
+
+def as_plain(wanted: type, value: Any, original: Any) -> tuple[int, Any] | None:
+    """Numbers, texts, bytes and objects of Qt."""
+    if wanted is bool:
+        return (0, value) if isinstance(value, bool) else None
+    if wanted is int:
+        is_int = isinstance(value, int) and not isinstance(value, bool)
+        return (int(type(original) is not int), int(value)) if is_int else None
+    if wanted is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return (int(not isinstance(value, float)), float(value)) if is_number else None
+    if wanted in (bytes, QtCore.QByteArray) and isinstance(value, bytes):
+        return 0, value
+    return (0, value) if isinstance(value, wanted) else None
+
+
+# enumerators
+
+
+@lru_cache
+def enumerations(kind: type) -> dict[str, type[Enum]]:
+    """Enumerations of a PySide class and of what it derives from, by name."""
+    return {
+        name: each
+        for parent in reversed(kind.__mro__)
+        for name, each in vars(parent).items()
+        if isinstance(each, type) and issubclass(each, Enum)
+    }
+
+
+@lru_cache
+def enumerators(kind: type) -> dict[str, int]:
+    """Enumerators by their short names."""
+    kinds = enumerations(kind).values()
+    return {name: int_type(each)(value.value) for each in kinds for name, value in each.__members__.items()}
+
+
+@lru_cache
+def int_type(kind: type[Enum]) -> type[int]:
+    """The ints of an enumeration: they know where they belong, and sums and unions of them are plain ints."""
+    return type(kind.__name__, (int,), {"__slots__": (), "__module__": "qt"})
+
+
+# signals
+
+
+class Signal:
+    """`button.clicked`: connects, disconnects, emits. The first overload of the name, as PythonQt has it."""
+
+    def __init__(self, wrapper: Wrapper, name: str):
+        self._wrapper, self._name = wrapper, name
+
+    def connect(self, slot: Callable) -> bool:
+        return connect(self._wrapper, self._signature(), slot)
+
+    def disconnect(self, *slot: Callable) -> bool:
+        return disconnect(self._wrapper, self._signature(), *slot)
+
+    def emit(self, *args: Any) -> None:
+        it = self._wrapper._it
+        signature = signal_names(type(it))[self._name][0]
+        chosen = next(
+            (each for each in signal_names(type(it))[self._name] if arity(each) == len(args)), signature
+        )
+        QtCore.QObject.emit(it, QtCore.SIGNAL(chosen), *map(unwrap, args))
+
+    __call__ = emit
+
+    def _signature(self) -> str:
+        return signal_names(type(self._wrapper._it))[self._name][0]
+
+
+def arity(signature: str) -> int:
+    """How many arguments a signal has."""
+    inside = signature.partition("(")[2].rstrip(")")
+    return len(inside.split(",")) if inside else 0
+
+
+@lru_cache
+def signal_names(kind: type) -> dict[str, list[str]]:
+    """Signatures of a PySide class's signals by name, as declared."""
+    meta, names = kind.staticMetaObject, {}
+    for n in range(meta.methodCount()):
+        each = meta.method(n)
+        if each.methodType() == QtCore.QMetaMethod.MethodType.Signal:
+            names.setdefault(each.name().data().decode(), []).append(each.methodSignature().data().decode())
+    return names
+
+
+def signature_of(wrapper: Wrapper, signal: str) -> str | None:
+    """PySide's signature for a C++ one, or None where the object has no such signal."""
+    aliases = getattr(type(wrapper._it), "SIGNATURES", {})
+    normal = QtCore.QMetaObject.normalizedSignature(signal).data().decode()
+    normal = aliases.get(normal, normal)
+    return normal if wrapper._it.metaObject().indexOfSignal(normal) >= 0 else None
+
+
+def handler(slot: Callable, *, bare: bool = False) -> Callable[..., None]:
+    """A slot as Qt calls it: arguments wrapped, and no more of them than a Python function takes."""
+    if isinstance(slot, Wrapper) or not callable(slot):
+        raise TypeError(f"{slot!r} can't be called")
+    most = most_arguments(slot)
+
+    def handle(*args: Any) -> Any:
+        return slot(*map(wrap, args[:most]))
+
+    return handle
+
+
+def most_arguments(slot: Callable) -> int | None:
+    """Arguments that a plain function or method has; None where it takes any, or isn't one."""
+    function = slot.__func__ if inspect.ismethod(slot) else slot
+    if not inspect.isfunction(function) or function.__code__.co_flags & inspect.CO_VARARGS:
+        return None
+    return function.__code__.co_argcount - inspect.ismethod(slot)
+
+
+def connect(wrapper: Wrapper, signal: str, slot: Callable, *more: Any) -> bool:
+    """Connect a signal, by its C++ signature, to a Python callable."""
+    if more or not isinstance(signal, str):
+        raise TypeError("connect here takes a signature and a callable")
+    signature = signature_of(wrapper, signal)
+    if signature is None:
+        kind = type(wrapper).__name__
+        sys.stderr.write(f"QObject::connect: No such signal {kind}::{signal}\n")
+        return False
+    it = wrapper._it
+    place = address(it)
+    if place not in HANDLERS:
+        HANDLERS[place] = []
+        QtCore.QObject.connect(it, QtCore.SIGNAL("destroyed()"), partial(HANDLERS.pop, place, None))
+    made = QtCore.QObject.connect(it, QtCore.SIGNAL(signature), handler(slot))
+    HANDLERS[place].append((signature, slot, made))
+    return bool(made)
+
+
+def disconnect(wrapper: Wrapper, signal: str, *slot: Callable) -> bool:
+    """Undo `connect`; without a slot, for all slots of the signal."""
+    known = HANDLERS.get(address(wrapper._it), [])
+    signature = signature_of(wrapper, signal)
+    gone = [each for each in known if each[0] == signature and (not slot or each[1] == slot[0])]
+    for each in gone:
+        known.remove(each)
+        QtCore.QObject.disconnect(each[2])
+    return bool(gone)
+
+
+def find_children(wrapper: Wrapper, kind: ClassWrapper, name: str = "") -> tuple:
+    """Descendants of a class, by name where one is given."""
+    found = wrapper._it.findChildren(kind.real, name) if name else wrapper._it.findChildren(kind.real)
+    return wrap(found)
+
+
+def find_child(wrapper: Wrapper, kind: ClassWrapper, name: str = "") -> Any:
+    """The first of `find_children`, or None."""
+    return next(iter(find_children(wrapper, kind, name)), None)
+
+
+def _no_keywords(function: Callable) -> Callable:
+    def positional(*args: Any, **named: Any) -> Any:
+        if named:
             raise ValueError(
-                f"Called {base.__name__} with keyword arguments, but called slot does not support kwargs."
+                f"Called {function.__name__} with keyword arguments, but called slot does not support kwargs."
             )
-        base.__init__(self, *args)
+        return function(*args)
 
-    return __init__
-
-
-SUBCLASS = {}
+    return positional
 
 
-def make_qt():
+OBJECT_METHODS = {
+    "connect": _no_keywords(connect),
+    "disconnect": _no_keywords(disconnect),
+    "findChild": _no_keywords(find_child),
+    "findChildren": _no_keywords(find_children),
+}
+
+
+# modules: qt, ctk, and what Slicer adds
+
+
+class Loader(QtUiTools.QUiLoader):
+    """Reads .ui files, with the stand-ins for ctk and qMRML widgets."""
+
+    stand_ins: dict[str, type] = {}
+
+    def createWidget(self, class_name: str, parent: Any = None, name: str = "") -> QtWidgets.QWidget:
+        if class_name in self.stand_ins:
+            made = self.stand_ins[class_name](parent)
+            made.setObjectName(name)
+            return made
+        if class_name.startswith(("ctk", "qMRML", "qSlicer")):
+            raise NotImplementedError(f"{class_name} has no stand-in; add one to widgets_double.py")
+        return super().createWidget(class_name, parent, name)
+
+
+def make_qt() -> types.ModuleType:
+    """The module `qt`."""
     qt = types.ModuleType("qt")
-    for mod in (QtCore, QtGui, QtWidgets, QtUiTools, QtNetwork):
-        for n in dir(mod):
-            if n.startswith("Q"):
-                setattr(qt, n, getattr(mod, n))
-    classes = [(n, c) for n, c in vars(qt).items() if isinstance(c, type) and issubclass(c, QtCore.QObject)]
-    for n, c in sorted(
-        classes, key=lambda nc: len(nc[1].__mro__), reverse=True
-    ):  # leaves first: base getters still methods
-        _propertyize(c)
-    QtCore.QObject.name = property(
-        lambda self: self.objectName
-    )  # PythonQt alias used by slicer.util.childWidgetVariables
-    QtCore.QObject.className = lambda self: self.metaObject().className()
-    for n, c in classes:
-        try:
-            SUBCLASS[n] = type(n, (_PythonQtMixin, c), {"__module__": "qt", "__init__": _no_kwargs_init(c)})
-            setattr(qt, n, SUBCLASS[n])
-        except (TypeError, RuntimeError):
-            pass  # final classes keep the PySide type
-    for n in ("QSettings", "QApplication", "QCoreApplication", "QGuiApplication"):
-        setattr(qt, n, getattr(QtCore, n, None) or getattr(QtGui, n, None) or getattr(QtWidgets, n))
+    for module in MODULES:
+        for name, real in vars(module).items():
+            if isinstance(real, type) and issubclass(real, shiboken6.Shiboken.Object) and name[0] == "Q":
+                setattr(qt, name, make_wrapper(real, "qt"))
+    qt.Qt = make_wrapper(QtCore.Qt, "qt")
+    qt.QUiLoader = make_wrapper(Loader, "qt", "QUiLoader")
     return qt
 
 
-# ---- ctk / qMRML stand-ins (only what the module uses; anything else fails loudly) --------------------------------
-class ctkCollapsibleButton(_PythonQtMixin, QtWidgets.QGroupBox):
-    contentsCollapsed = QtCore.Signal(bool)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self.setCheckable(True)
-        self.toggled.connect(self._toggled)
-        self._collapsed = False
-
-    def _toggled(self, on):
-        self._collapsed = not on
-        for w in self.findChildren(QtWidgets.QWidget):
-            w.setVisible(on)
-        self.contentsCollapsed.emit(not on)
-
-    @property
-    def text(self):
-        return self.title
-
-    @text.setter
-    def text(self, v):
-        self.setTitle(v)
-
-    @property
-    def collapsed(self):
-        return self._collapsed
-
-    @collapsed.setter
-    def collapsed(self, v):
-        self.setChecked(not v)
-
-
-class qMRMLNodeComboBox(_PythonQtMixin, QtWidgets.QComboBox):
-    currentNodeChanged = QtCore.Signal(object)
-    currentNodeIDChanged = QtCore.Signal(str)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self.nodeTypes = []
-        self.addEnabled = self.removeEnabled = self.renameEnabled = False
-        self.noneEnabled = False
-        self._scene = None
-        self._ids = []
-        self._tags = []
-        self.currentIndexChanged.connect(self._emit)
-
-    def setMRMLScene(self, scene):
-        import vtk
-
-        for o, t in self._tags:
-            o.RemoveObserver(t)
-        self._scene, self._tags = scene, []
-        if scene:
-            for ev in (scene.NodeAddedEvent, scene.NodeRemovedEvent):
-                self._tags.append((scene, scene.AddObserver(ev, lambda *_: self._refresh())))
-        self._refresh()
-
-    def mrmlScene(self):
-        return self._scene
-
-    def _nodes(self):
-        return [] if not self._scene else [n for t in self.nodeTypes for n in self._scene.GetNodesByClass(t)]
-
-    def _refresh(self):
-        cur = self.currentNodeID
-        self.blockSignals(True)
-        self.clear()
-        self._ids = []
-        if self.noneEnabled:
-            self.addItem("None")
-            self._ids.append("")
-        for n in self._nodes():
-            self.addItem(n.GetName())
-            self._ids.append(n.GetID())
-        self.setCurrentIndex(self._ids.index(cur) if cur in self._ids else (0 if self._ids else -1))
-        self.blockSignals(False)
-        if self.currentNodeID != cur:
-            self._emit()
-
-    def _emit(self, *_):
-        self.currentNodeChanged.emit(self.currentNode())
-        self.currentNodeIDChanged.emit(self.currentNodeID)
-
-    @property
-    def currentNodeID(self):
-        i = self.currentIndex
-        return self._ids[i] if 0 <= i < len(self._ids) else ""
-
-    @currentNodeID.setter
-    def currentNodeID(self, v):
-        self.setCurrentNodeID(v)
-
-    def currentNode(self):
-        return self._scene.GetNodeByID(self.currentNodeID) if self._scene and self.currentNodeID else None
-
-    def setCurrentNodeID(self, i):
-        self.setCurrentIndex(self._ids.index(i) if i in self._ids else -1)
-
-    def setCurrentNode(self, n):
-        self.setCurrentNodeID(n.GetID() if n else "")
-
-
-class qMRMLWidget(_PythonQtMixin, QtWidgets.QWidget):
-    mrmlSceneChanged = QtCore.Signal(object)
-
-    def setMRMLScene(self, scene):
-        self._scene = scene
-        self.mrmlSceneChanged.emit(scene)
-
-    def mrmlScene(self):
-        return getattr(self, "_scene", None)
-
-
-class _UiLoader(QtUiTools.QUiLoader):
-    CUSTOM = {}
-
-    def createWidget(self, cls, parent=None, name=""):
-        if cls in self.CUSTOM:
-            w = self.CUSTOM[cls](parent)
-            w.setObjectName(name)
-            return w
-        if cls in SUBCLASS:
-            w = SUBCLASS[cls](parent)
-            w.setObjectName(name)
-            return w
-        return super().createWidget(cls, parent, name)
-
-
-def loadUI(path):
-    """slicer.util.loadUI; also applies the <connections> of the .ui file and list/bool properties of custom widgets."""
-    import xml.etree.ElementTree as ET
-
-    loader = _UiLoader()
-    f = QtCore.QFile(path)
-    if not f.open(QtCore.QIODevice.ReadOnly):
-        raise RuntimeError(f"Could not load UI file: {path}")
-    w = loader.load(f)
-    f.close()
-    if w is None:
-        raise RuntimeError(loader.errorString())
-    root = ET.parse(path).getroot()
-    for el in root.iter("widget"):
-        if el.get("class") not in _UiLoader.CUSTOM:
-            continue
-        target = w if w.objectName == el.get("name") else w.findChild(QtCore.QObject, el.get("name"))
-        for pr in el.findall("property"):
-            v = pr[0]
-            name = pr.get("name")
-            val = {
-                "bool": lambda: v.text == "true",
-                "stringlist": lambda: [s.text for s in v.findall("string")],
-                "string": lambda: v.text,
-                "number": lambda: int(v.text),
-            }.get(v.tag, lambda: None)()
-            if val is not None and hasattr(type(target), name) or hasattr(target, name):
-                try:
-                    setattr(target, name, val)
-                except (AttributeError, TypeError):
-                    pass
-    for c in root.iter("connection"):
-        s, r = (
-            w if w.objectName == c.find(k).text else w.findChild(QtCore.QObject, c.find(k).text)
-            for k in ("sender", "receiver")
-        )
-        sig = c.find("signal").text.split("(")[0]
-        slot = c.find("slot").text.split("(")[0]
-        if s and r and hasattr(s, sig) and hasattr(r, slot):
-            getattr(s, sig).connect(getattr(r, slot))
-    return w
-
-
-def install():
-    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
-    qt = make_qt()
+def make_ctk(stand_ins: dict[str, ClassWrapper]) -> types.ModuleType:
+    """The module `ctk`: the stand-ins only; everything else is missing, loudly."""
     ctk = types.ModuleType("ctk")
-    ctk.ctkCollapsibleButton = ctkCollapsibleButton
+    for name, kind in stand_ins.items():
+        if name.startswith("ctk"):
+            setattr(ctk, name, kind)
+    return ctk
 
-    def placeholder(
-        mod, prefixes
-    ):  # classes that are only referenced (isinstance, connectors), never used by the module under test
-        def __getattr__(name):
-            if name.startswith(prefixes):
-                cls = type(name, (_PythonQtMixin, QtWidgets.QWidget), {"__doc__": "placeholder"})
-                setattr(mod, name, cls)
-                return cls
-            raise AttributeError(f"module {mod.__name__!r} has no attribute {name!r}")
 
-        mod.__getattr__ = __getattr__
+def keep_settings_apart() -> None:
+    """User settings go to a folder that is removed at exit."""
+    folder = tempfile.mkdtemp(prefix="settings-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for form in (QtCore.QSettings.Format.NativeFormat, QtCore.QSettings.Format.IniFormat):
+        for scope in (QtCore.QSettings.Scope.UserScope, QtCore.QSettings.Scope.SystemScope):
+            QtCore.QSettings.setPath(form, scope, str(Path(folder)))
 
-    placeholder(ctk, ("ctk",))
-    sys.modules["qt"], sys.modules["ctk"] = qt, ctk
-    _UiLoader.CUSTOM = {c.__name__: c for c in (ctkCollapsibleButton, qMRMLNodeComboBox, qMRMLWidget)}
+
+def install() -> tuple[Any, types.ModuleType]:
+    """(application, qt); `import qt, ctk` work from then on. Called again, it gives the same."""
+    if "qt" in sys.modules:
+        return sys.modules["qt"].QApplication.instance(), sys.modules["qt"]
     import slicer
+    import widgets_double
 
+    application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
+    application.setOrganizationName("CT3DAssistant tests")
+    keep_settings_apart()
+    sys.modules["qt"] = qt = make_qt()
+    Loader.stand_ins = {real.__name__: real for real in widgets_double.STAND_INS}
+    modules = {name: "ctk" if name.startswith("ctk") else "slicer" for name in Loader.stand_ins}
+    wrapped = {name: make_wrapper(real, modules[name]) for name, real in Loader.stand_ins.items()}
+    sys.modules["ctk"] = make_ctk(wrapped)
+    for name, kind in wrapped.items():
+        if not name.startswith("ctk"):
+            setattr(slicer, name, kind)
     words = types.ModuleType("slicer.i18n")
     words.tr, words.translate = (lambda text: text), (lambda _context, text: text)
     sys.modules["slicer.i18n"] = slicer.i18n = words
-    slicer.util.loadUI = loadUI
-    placeholder(slicer, ("qMRML", "qSlicer"))
-    for c in (qMRMLNodeComboBox, qMRMLWidget):
-        setattr(slicer, c.__name__, c)
-    return app, qt
+    return wrap(application), qt

@@ -130,6 +130,7 @@ class Client:
 
     Attributes:
         longest_poll_s: the longest a poll has worked, its waiting for bytes and the callbacks left out.
+        wake: called when the next poll has something new to do; who polls by need, not by the clock, sets it.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class Client:
         self.tasks = tasks
         self.limits = limits
         self.longest_poll_s = 0.0
+        self.wake: Callable[[], None] = lambda: None
         self._hello = HelloParams(PROTOCOL, str(exchange_dir), tuple(str(each) for each in weights_dirs))
         self._make_transport = lambda: transport(command, folder)
         self._link: Link | None = None
@@ -168,8 +170,8 @@ class Client:
 
     @property
     def has_deliveries(self) -> bool:
-        """Whether the next poll has callbacks to call, without waiting for the worker."""
-        return bool(self._deliveries)
+        """Whether the next poll has callbacks to call or messages to read, without waiting for the worker."""
+        return bool(self._deliveries or (self._link and self._link.has_lines))
 
     def submit(
         self, task: str, params: Any, on_progress: OnProgress | None = None, on_text: OnText | None = None
@@ -228,6 +230,7 @@ class Client:
     def deliver(self, callback: Callable[..., None], *args: Any) -> None:
         """Have the next poll call this."""
         self._deliveries.append((callback, args))
+        self.wake()
 
     def log(self) -> tuple[str, ...]:
         """The last lines the present worker wrote to its standard error."""
@@ -372,6 +375,7 @@ class Client:
             raise InvalidRequest("This client is closed. Make a new one.")
         self._waiting.append(job)
         self._advance()
+        self.wake()
         return job
 
     def _next_number(self) -> int:

@@ -63,6 +63,29 @@ class Transport(Protocol):
         """Close the worker's standard input, which asks it to end; kill what still lives after the grace."""
 
 
+class LogTail:
+    """The last lines of what a process wrote to its standard error: so many, so long, and no more."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=LOG_LINES)
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in the next bytes."""
+        *whole, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest[:LOG_LINE_CHARACTERS]
+        self._lines.extend(map(_readable, whole))
+
+    def end(self) -> None:
+        """No more will come: what is left is a line."""
+        if self._rest:
+            self.feed(b"\n")
+
+    def lines(self) -> tuple[str, ...]:
+        """The whole lines, oldest first."""
+        return tuple(self._lines)
+
+
 class PopenTransport:
     """A worker process with a thread for each of its pipes, and one that waits for its end and reaps it."""
 
@@ -77,7 +100,7 @@ class PopenTransport:
         self._unwritten: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._bytes_handed_over = 0  # counted by the host's thread
         self._bytes_written = 0  # counted by the writing thread
-        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._log = LogTail()
         self._ended: int | None = None
         self._reaping = threading.Lock()
         self._dropped = threading.Event()
@@ -124,7 +147,7 @@ class PopenTransport:
         return code if self._read.empty() else None
 
     def log(self) -> tuple[str, ...]:
-        return tuple(self._log)
+        return self._log.lines()
 
     def kill(self) -> None:
         self._dropped.set()
@@ -155,14 +178,10 @@ class PopenTransport:
                 return
 
     def _keep_log(self, pipe: BinaryIO) -> None:
-        line = b""
         with pipe:
             while chunk := os.read(pipe.fileno(), CHUNK):
-                *whole, line = (line + chunk).split(b"\n")
-                line = line[:LOG_LINE_CHARACTERS]
-                self._log.extend(map(_readable, whole))
-        if line:
-            self._log.append(_readable(line))
+                self._log.feed(chunk)
+        self._log.end()
 
     def _keep_writing(self, pipe: BinaryIO) -> None:
         with contextlib.suppress(OSError), pipe:  # the worker has gone; its end is noticed elsewhere
