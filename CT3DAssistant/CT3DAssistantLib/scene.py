@@ -235,7 +235,7 @@ def layers_from_segmentation(
 def reading_layers(
     node: slicer.vtkMRMLSegmentationNode, volume: Volume, regions: tuple[Region, ...]
 ) -> Bites[dict[str, np.ndarray]]:
-    """`layers_from_segmentation` in bites, a region each, for a thread that must not block."""
+    """`layers_from_segmentation` in bites, some slices each, for a thread that must not block."""
     segmentation = node.GetSegmentation()
     layers: dict[str, np.ndarray] = {}
     for region in regions:
@@ -244,9 +244,11 @@ def reading_layers(
         image = mask_image(node, region.id)
         if image is not None:
             target, values = _overlap(image, volume)
-            label = segmentation.GetSegment(region.id).GetLabelValue()
-            layers[region.layer][target][values == label] = region.label
-            yield
+            label, part = segmentation.GetSegment(region.id).GetLabelValue(), layers[region.layer][target]
+            step = max(1, BITE // values[0].size)
+            for k in range(0, len(values), step):
+                part[k : k + step][values[k : k + step] == label] = region.label
+                yield
     return layers
 
 
