@@ -17,6 +17,7 @@ SHARES = {  # of the whole time, about; measured on the demo CT with two threads
     "measure": 14,
     "findings": 1,
     "report": 20,
+    "check": 1,
     "answer": 20,
 }
 TITLES = {
@@ -26,6 +27,7 @@ TITLES = {
     "measure": "Measuring",
     "findings": "Deriving findings",
     "report": "Writing the report",
+    "check": "Checking sentences",
     "answer": "Answering",
 }
 NEEDED = ("segment", "answer")  # nothing can follow where one of these failed
@@ -35,6 +37,7 @@ class Work(Protocol):
     """What a chain works on."""
 
     case: Case
+    volume_node: Any
 
     def ready(self, task: str) -> Iterator[None]:
         """Put beside the wire what a task needs, in bites."""
@@ -60,6 +63,7 @@ class Chain:
         done: whether the chain has ended.
         error: what ended it early; None: nothing.
         errors: by task, what broke on the way.
+        tasks: all of them, those that are done too.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Chain:
         self.error: AssistantError | None = None
         self.errors: dict[str, AssistantError] = {}
         self._client, self._work = client, work
+        self.tasks = tasks
         self._left = deque(tasks)
         self._job: Any = None
         self._is_cancelled = False
@@ -89,6 +94,11 @@ class Chain:
     def case(self) -> Case:
         """What is known by now."""
         return self._work.case
+
+    @property
+    def volume_node(self) -> Any:
+        """The volume that it is about."""
+        return self._work.volume_node
 
     def result(self) -> Case:
         """The case; raises what ended the chain early.

@@ -20,6 +20,7 @@ from ct3d.imaging.volume import Volume
 from ct3d.protocol.messages import Progress
 from ct3d.protocol.tasks import (
     AnswerParams,
+    CheckParams,
     EstimateParams,
     EstimateResult,
     FindingsParams,
@@ -31,13 +32,16 @@ from ct3d.protocol.tasks import (
     SegmentResult,
     Turn,
     VolumeRef,
+    WarmUpParams,
 )
+from CT3DAssistantLib.archive import put_away
 from CT3DAssistantLib.chain import Chain
 from CT3DAssistantLib.ownership import node_of
 from CT3DAssistantLib.place import Place, Places
 from CT3DAssistantLib.profiles import Profile, profile_of
 from CT3DAssistantLib.results import Stage, failed, merge, show
 from CT3DAssistantLib.scene import (
+    add_report,
     case_of,
     in_segments,
     notes_of,
@@ -121,8 +125,9 @@ class AssistantLogic:
         return self._chain(volume_node, ("landmarks",), on_progress)
 
     def measure(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
-        """Measurements and the findings that follow, from the masks as the scene shows them now."""
-        return self._chain(volume_node, ("measure", "findings"), on_progress)
+        """Measurements from the masks as the scene shows them now, the findings that follow, and a check of the
+        report against them."""
+        return self._chain(volume_node, ("measure", "findings", "check"), on_progress)
 
     def draft_report(
         self,
@@ -131,8 +136,12 @@ class AssistantLogic:
         on_progress: OnProgress | None = None,
         on_text: OnText | None = None,
     ) -> Chain:
-        """The report's sections (none named: all), worded anew from the case."""
-        return self._chain(volume_node, ("report",), on_progress, on_text, sections=sections)
+        """The report's sections (none named: all), worded anew from the case; what a person touched stays."""
+        return self._chain(volume_node, ("report", "check"), on_progress, on_text, sections=sections)
+
+    def check(self, volume_node: VolumeNode, sentences: tuple[str, ...] = ()) -> Chain:
+        """Compare sentences (ids; none: all) with the measurements; their text stays as it is."""
+        return self._chain(volume_node, ("check",), sentences=sentences)
 
     def ask(
         self,
@@ -146,6 +155,17 @@ class AssistantLogic:
         """Answer a question about the case; the answer is the last of the case's answers."""
         asked = {"question": question, "scope": scope, "history": history}
         return self._chain(volume_node, ("answer",), None, on_text, **asked)
+
+    def warm_up(self) -> Job:
+        """Get the worker and its language model ready, so that the next answer starts at once.
+
+        Raises:
+            InvalidRequest: if the profile has no language model.
+        """
+        card = self.profile.card_of("answer")
+        if not card:
+            raise InvalidRequest("There is no language model to warm up. Choose a profile that has one.")
+        return self.client.submit("warm_up", WarmUpParams(card))
 
     def estimate(self, volume_node: VolumeNode, task: str = "segment", card: str | None = None) -> Job:
         """What a task would need on this machine; the job's result is an EstimateResult.
@@ -167,6 +187,10 @@ class AssistantLogic:
         if case is None:
             return None
         return Places(case, in_segments(masks) if masks else lambda _region: None).of(evidence)
+
+    def write_report(self, volume_node: VolumeNode) -> None:
+        """Bring the report's text node up to the case, after a person has changed a sentence."""
+        add_report(self.scene, volume_node, case_of(self.scene, volume_node))
 
     def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
         work = _Work(self, volume_node, asked, fresh=fresh)
@@ -227,6 +251,7 @@ class _Work:
             "measure": lambda: MeasureParams(self._ref, self._masks, self.case.regions, self.case.landmarks),
             "findings": lambda: FindingsParams(self.case, card),
             "report": lambda: ReportParams(self.case, card, **self.asked),
+            "check": lambda: CheckParams(self.case, self.asked.get("sentences", ())),
             "answer": lambda: AnswerParams(self.case, card=card, **self.asked),
         }
         return makers[task]()
@@ -246,13 +271,22 @@ class _Work:
             self._check_volume()
 
     def note_failure(self, task: str, error: AssistantError) -> None:
-        if self.volume_node.GetScene() is not None:
+        """In the case that the scene holds: an earlier one stays until something was found anew."""
+        if self.volume_node.GetScene() is None:
+            return
+        self._started = failed(self._started, task, str(error))
+        if self._is_kept or (known := self.logic.case_of(self.volume_node)) is None:
             self._keep(failed(self.case, task, str(error)))
+        else:
+            save_case(self.logic.scene, self.volume_node, failed(known, task, str(error)))
 
     def _check_volume(self) -> None:
         if self.volume_node.GetScene() is None:
             raise InvalidRequest("The volume was removed from the scene. Load it again to go on.")
 
     def _keep(self, case: Case) -> None:
+        if not self._is_kept:
+            earlier = self.logic.case_of(self.volume_node)
+            case = put_away(self.logic.scene, self.volume_node, earlier, case)
         save_case(self.logic.scene, self.volume_node, case)
         self._is_kept = True
