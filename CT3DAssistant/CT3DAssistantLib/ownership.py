@@ -82,6 +82,36 @@ def claim(scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str
     return node
 
 
+def remove_case(scene: slicer.vtkMRMLScene, volume_node: Node) -> None:
+    """Remove a volume's case with its folder: all nodes made from it, those a person changed, earlier cases.
+
+    The volume itself stays.
+    """
+    parameters = parameter_node(scene, volume_node)
+    if parameters is None:
+        return
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = _folder(scene, hierarchy, volume_node)
+    items = vtk.vtkIdList()
+    hierarchy.GetItemChildren(folder, items, True)
+    filed = [hierarchy.GetItemDataNode(items.GetId(n)) for n in range(items.GetNumberOfIds())]
+    for node in {*filter(None, filed), *filter(None, map(parameters.GetNodeReference, ROLES))}:
+        if node is not volume_node:
+            remove_node(scene, node)
+    scene.RemoveNode(parameters)
+    hierarchy.RemoveItem(folder)
+
+
+def remove_node(scene: slicer.vtkMRMLScene, node: Node) -> None:
+    """Remove a node with its display and storage nodes."""
+    if node.IsA("vtkMRMLDisplayableNode"):
+        helpers = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        for helper in (*helpers, node.GetStorageNode()):
+            if helper is not None:
+                scene.RemoveNode(helper)
+    scene.RemoveNode(node)
+
+
 def stamp(node: Node) -> None:
     """Remember a node's content as ours."""
     node.SetAttribute(FINGERPRINT, fingerprint(node))

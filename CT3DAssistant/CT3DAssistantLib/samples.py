@@ -66,6 +66,13 @@ def sample_scan(name: str, folder: Path | None = None) -> Path:
     return (folder or sample_folder()) / name / _sample(name).scan
 
 
+def has_sample(name: str, folder: Path | None = None) -> bool:
+    """Whether all files of a sample lie here; their content isn't read."""
+    place = (folder or sample_folder()) / name
+    members = (member for package in _sample(name).packages for member in package.members)
+    return all((place / member).is_file() for member in members)
+
+
 def _sample(name):
     if name not in samples():
         raise InvalidRequest(f"There is no sample {name!r}. Choose one of: {', '.join(samples())}.")

@@ -14,6 +14,7 @@ from ct3d.case import Case
 from ct3d.errors import InvalidRequest
 from CT3DAssistantLib.logic import AssistantLogic
 from CT3DAssistantLib.ownership import CASE, parameter_node
+from CT3DAssistantLib.profiles import Profile, profile_of, profiles
 from CT3DAssistantLib.scene import save_case
 from CT3DAssistantLib.views import Views
 
@@ -43,6 +44,7 @@ class Workspace:
         selected: evidence string that all panels highlight; "" for none.
         on_change: called without arguments after volume or case have changed.
         on_select: called with the evidence after the selection has changed.
+        on_open: called with the name of a panel that should unfold, e.g. "models".
         on_tell: called with (text, severity) for what the person should read; severity is that of a Flag.
         jobs: chains and jobs that run, newest last.
     """
@@ -55,6 +57,7 @@ class Workspace:
         self.selected = ""
         self.on_change: list[Callable[[], None]] = []
         self.on_select: list[Callable[[str], None]] = []
+        self.on_open: list[Callable[[str], None]] = []
         self.on_tell: list[Callable[[str, str], None]] = []
         self.on_start: list[Callable[[Any], None]] = []
         self.jobs: list[Any] = []
@@ -75,6 +78,17 @@ class Workspace:
         if node is not self.state.inputVolume:
             self.state.inputVolume = node
             self.selected = ""
+        self.touch()
+
+    @property
+    def profile(self) -> Profile:
+        """The model profile that the scene names; the default where it names none that is known."""
+        return profiles().get(self.state.profile) or profile_of("")
+
+    @profile.setter
+    def profile(self, profile: Profile) -> None:
+        self.state.profile = profile.id
+        self.logic.profile = profile
         self.touch()
 
     @property
@@ -111,6 +125,11 @@ class Workspace:
         for callback in self.on_select:
             callback(evidence)
 
+    def open(self, panel: str) -> None:
+        """Have a panel unfolded, by name."""
+        for callback in self.on_open:
+            callback(panel)
+
     def tell(self, text: str, severity: str = "info") -> None:
         """Say something to the person; severity is "info", "warning" or "error"."""
         for callback in self.on_tell:
@@ -140,7 +159,7 @@ class Workspace:
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed.clear()
-        for callbacks in (self.on_change, self.on_select, self.on_tell, self.on_start):
+        for callbacks in (self.on_change, self.on_select, self.on_open, self.on_tell, self.on_start):
             callbacks.clear()
 
     def _ended(self, job: Any) -> None:
@@ -150,6 +169,7 @@ class Workspace:
 
     def _tell_all(self) -> None:
         self._is_due = False
+        self.logic.profile = self.profile  # a scene that was read may name another
         for callback in tuple(self.on_change):
             callback()
 
