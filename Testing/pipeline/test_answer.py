@@ -1,10 +1,11 @@
 """Questions about a case with known values; no language model but where one is asked to word."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ct3d.case import Case, Scope
+from ct3d.case import Case, PointReview, Scope
 from ct3d.errors import InvalidRequest
 from ct3d.pipeline.answer import CANNOT_TELL, run
 from ct3d.pipeline.evidence import check
@@ -62,7 +63,13 @@ TOLD = [  # question, what the answer must hold, an entry that it must lean on
     ("How large is the effusion?", ["120 mL"], "attribute/effusion_right.volume"),
     ("How much fluid is there?", ["120 mL"], "attribute/effusion_right.volume"),
     ("How many effusions are there?", ["one"], "region/effusion_right"),
-    ("Where is the carina?", ["carina", "identified"], "landmark/carina"),
+    (
+        "Where is the carina?",
+        ["carina", "R 1, A 20, S -120 mm", "110 mm caudal to the right lung apex"],
+        "landmark/right_lung_apex",
+    ),
+    ("Where is the right lung apex?", ["R 40, A 20, S -10 mm", "110 mm cranial"], "landmark/carina"),
+    ("Is the carina seen?", ["The carina is identified."], "landmark/carina"),
     ("Is the left lung base seen?", ["not identified"], "landmark/left_lung_base"),
     ("Is the left lung completely in the field of view?", ["completely"], "region/left_lung"),
     ("Is the skeleton completely imaged?", ["only partly"], "region/skeleton"),
@@ -154,6 +161,16 @@ def test_a_follow_up_takes_what_it_does_not_say_from_before(ask):
 )
 def test_only_what_lies_in_the_scope_is_used(scope, question, part, ask):
     assert part in ask(question, scope=scope).text
+
+
+def test_a_landmark_lies_where_a_person_moved_it(the_made_up_case, tmp_path):
+    moved = PointReview("carina", "moved", (3.0, 21.0, -118.0))
+    rejected = PointReview("right_lung_apex", "rejected")
+    case = replace(the_made_up_case, reviews=(moved, rejected))
+    job = LocalJob(tmp_path)
+    answer = run(AnswerParams(case, "Where is the carina?", card=""), job).answer
+    assert answer.text == "The carina is identified at R 3, A 21, S -118 mm."
+    assert run(AnswerParams(case, "Where is the right lung apex?", card=""), job).answer.text == CANNOT_TELL
 
 
 def test_a_scope_without_its_numbers_is_refused(ask):

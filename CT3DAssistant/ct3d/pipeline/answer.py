@@ -20,6 +20,7 @@ from ct3d.pipeline.facts import (
     finding_of,
     lesions,
     measured,
+    position_of,
     size_of,
     was_looked_for,
 )
@@ -44,6 +45,8 @@ SPOKEN = {  # how an answer names a measurement
     "pleura_distance": "distance to the pleura",
 }
 LISTED = 4  # candidates that one answer lists
+REFERENCES = ("carina", "aortic_arch_level", "right_lung_apex", "left_lung_apex", "right_diaphragm_dome")
+SURE_ENOUGH = 0.5  # confidence of a landmark whose height others are told by
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def _by_rule(question: Question, case: Case) -> Iterator[Said]:
             replace(question, statement=replace(statement, kind="organ", subject="lung")), case
         )
     elif statement.kind == "landmark":
-        yield _about_landmark(case, statement.subject)
+        yield _about_landmark(question, case)
     elif statement.subject in LESION_PREFIX:
         yield from _about_lesions(question, case)
     elif statement.kind == "finding":
@@ -230,12 +233,31 @@ def _said_presence(region: Region) -> Said:
     return Said(text, (f"region/{region.id}",))
 
 
-def _about_landmark(case: Case, landmark_id: str) -> Said:
-    entry = case.entry(f"landmark/{landmark_id}")
+def _about_landmark(question: Question, case: Case) -> Said:
+    entry = case.entry(f"landmark/{question.statement.subject}")
     if not isinstance(entry, Landmark):
         raise CannotTell("this landmark was not looked for")
-    key = "said_position" if entry.presence == "present" else "said_no_position"
-    return Said(first_way(template(key), {"name": entry.title.lower()}), (f"landmark/{entry.id}",))
+    name, evidence = entry.title.lower(), (f"landmark/{entry.id}",)
+    if entry.presence != "present":
+        return Said(first_way(template("said_no_position"), {"name": name}), evidence)
+    point = position_of(case, entry)
+    if point is None:
+        raise CannotTell(f"a reader has turned down the point of the {name}")
+    if question.asks != "where":
+        return Said(first_way(template("said_position"), {"name": name}), evidence)
+    place = "R {:.0f}, A {:.0f}, S {:.0f} mm".format(*(round(x) + 0.0 for x in point))
+    if (other := _reference(case, entry)) is not None:
+        height = round(point[2] - position_of(case, other)[2])
+        place += f", {abs(height)} mm {'cranial' if height > 0 else 'caudal'} to the {other.title.lower()}"
+        evidence += (f"landmark/{other.id}",)
+    return Said(first_way(template("said_position_at"), {"name": name, "place": place}), evidence)
+
+
+def _reference(case: Case, landmark: Landmark) -> Landmark | None:
+    """The landmark that tells a radiologist at what height another lies."""
+    known = {each.id: each for each in case.landmarks if each.confidence >= SURE_ENOUGH}
+    sure = (known[name] for name in REFERENCES if name in known and name != landmark.id)
+    return next((each for each in sure if position_of(case, each) is not None), None)
 
 
 def _about_finding(case: Case, finding_id: str) -> Said:

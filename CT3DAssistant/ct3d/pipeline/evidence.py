@@ -8,12 +8,13 @@ supported.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ct3d.case import Case, Region
-from ct3d.pipeline.facts import LESION_PREFIX, finding_of, lesions, size_of, was_looked_for
+from ct3d.case import Case, Landmark, Region
+from ct3d.pipeline.facts import LESION_PREFIX, finding_of, lesions, position_of, size_of, was_looked_for
 from ct3d.pipeline.statements import UNIT_OF, Statement, read
 from ct3d.pipeline.words import Number
 
 DEFAULT = {"mL": "volume", "HU": "mean_hu", "%": "emphysema_index", "mm": "long_diameter"}
+COORDINATES = ("position_r", "position_a", "position_s")
 ABOUT = 0.05  # share of its value by which a number "about" may be off
 
 
@@ -232,9 +233,27 @@ def _of_landmark(statement, case):
     reasons = []
     if seen == denied:
         reasons.append(Reason("presence", f"{entry.title} is {entry.presence}", contradicted=True))
-    if statement.numbers:
-        reasons.append(Reason("number", f"no number is measured at {entry.title}"))
+    for number, name in statement.numbers:
+        value = _of_point(case, entry, name)
+        if value is None:
+            reasons.append(Reason("number", f"no such number is measured at {entry.title}"))
+        elif not _matches(number, value):
+            said = f"{number.value:g} {number.unit}"
+            reasons.append(Reason("place", f"{entry.title}: {value:.1f} mm, not {said}", contradicted=True))
     return reasons
+
+
+def _of_point(case: Case, landmark: Landmark, name: str) -> float | None:
+    """A coordinate of a landmark, or its height over another ("above carina"), in mm; None: not measured."""
+    point = position_of(case, landmark)
+    kind, _, other_id = name.partition(" ")
+    other = case.entry(f"landmark/{other_id}")
+    if point is not None and kind in COORDINATES:
+        return point[COORDINATES.index(kind)]
+    if point is None or kind not in ("above", "below") or other is None:
+        return None
+    beside = position_of(case, other)
+    return None if beside is None else (point[2] - beside[2]) * (1 if kind == "above" else -1)
 
 
 def _of_finding(statement, case, whole):

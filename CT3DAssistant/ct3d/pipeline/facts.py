@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import floor
 
-from ct3d.case import REPORT_REGIONS, Case, Finding, Region
+from ct3d.case import REPORT_REGIONS, Case, Finding, Landmark, Point, Region
 from ct3d.pipeline.wording import first_way, template
 
 MASS_MM = 30  # from here on a nodule is called a mass (Fleischner Society glossary, Radiology 2008;246:697)
@@ -97,6 +97,15 @@ def size_of(case: Case, region: Region) -> float:
 def finding_of(case: Case, finding_id: str) -> Finding | None:
     """The finding with this id."""
     return next((finding for finding in case.findings if finding.id == finding_id), None)
+
+
+def position_of(case: Case, landmark: Landmark) -> Point | None:
+    """Where a landmark lies, a person's decision first; None where it has no place."""
+    review = next((each for each in case.reviews if each.landmark == landmark.id), None)
+    if review is not None and review.verdict in ("rejected", "undefined"):
+        return None
+    moved = review is not None and review.verdict == "moved"
+    return review.position_ras if moved else landmark.position_ras
 
 
 def was_looked_for(finding: Finding) -> bool:

@@ -25,6 +25,9 @@ UNIT_OF = {
     "pleura_distance": "mm",
     "z_low": "mm",
     "z_high": "mm",
+    "position_r": "mm",
+    "position_a": "mm",
+    "position_s": "mm",
 }
 
 
@@ -193,6 +196,15 @@ class _Reader:
             last.numbers[-1] = (last.numbers[-1][0], mention.value)  # "54 mm from the carina"
         else:
             self.fresh.append(mention.value)
+
+    def _relation(self, mention, place):
+        """ "74 mm caudal to the carina": a number between the heights of two landmarks."""
+        other = next((each.value for each in self.found[place + 1 :] if each.kind == "landmark"), "")
+        if other and self.clause and self.clause[-1].numbers:
+            number, _ = self.clause[-1].numbers[-1]
+            self.clause[-1].numbers[-1] = (number, f"{mention.value} {other}")
+        else:
+            self.strange.append(("place", mention.text))
 
     def _negation(self, mention, _place):
         if mention.value == "after" and self.clause:

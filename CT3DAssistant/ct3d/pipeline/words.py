@@ -16,6 +16,7 @@ TO_BASE = {"mL": ("mL", 1.0), "L": ("mL", 1000.0), "mm": ("mm", 1.0), "cm": ("mm
 TO_BASE["%"] = ("%", 1.0)
 LONGEST = 7  # words of the longest phrase
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?$")
+POINT = re.compile(r"\bR (-?\d+), A (-?\d+), S (-?\d+) mm\b")
 TOKEN = re.compile(r"-?\d+(?:\.\d+)?|[^\W\d_]+[²³\d]?(?:'[a-z]+)?|[%,;:()?!]|\.")
 
 
@@ -148,6 +149,7 @@ def _slack(text):
 
 
 def _tokens(text: str) -> list[str]:
+    text = POINT.sub(r"coordinate r \1 mm coordinate a \2 mm coordinate s \3 mm", text)
     text = text.lower().replace("\u2212", "-").replace("\u00d7", " x ").replace("\u2019", "'")
     text = re.sub(r"(\d)[ \u202f\u00a0](?=\d{3}\b)", r"\1", text)
     text = re.sub(r"(\d),(?=\d{3}\b)", r"\1", text)
