@@ -1,4 +1,4 @@
-"""Qt with the calling conventions of PythonQt, over PySide6: panels run and are tested without the application.
+"""Qt with the calling conventions of PythonQt, over PySide6: panels run without the application.
 
 `install` puts `qt`, `ctk` and what Slicer adds to `slicer` for widgets into `sys.modules`. Every object is
 wrapped, whoever made it, so that the rules hold for what a .ui file or Qt itself creates, too:
@@ -20,7 +20,7 @@ import tempfile
 import types
 import typing
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache, partial
 from pathlib import Path
@@ -32,7 +32,12 @@ from PySide6 import QtCore, QtGui, QtNetwork, QtPrintSupport, QtSvg, QtUiTools, 
 from shibokensupport.signature import get_signature
 
 MODULES = (QtCore, QtGui, QtWidgets, QtNetwork, QtPrintSupport, QtSvg, QtUiTools)
-SEALED = ("ctk", "qMRML", "qSlicer", "QUiLoader")  # a Python subclass of these is of no use in the application
+SEALED = (
+    "ctk",
+    "qMRML",
+    "qSlicer",
+    "QUiLoader",
+)  # a Python subclass of these is of no use in the application
 WAITS = {  # by class, what opens a window and waits for a person
     "QDialog": {"exec"},
     "QMenu": {"exec"},
@@ -71,7 +76,7 @@ class ClassWrapper(type):
         if name in (values := enumerators(cls.real)):
             return values[name]
         found = getattr(cls.real, name, None)
-        if isinstance(found, types.BuiltinFunctionType | types.FunctionType) and name not in NOT_OFFERED:
+        if isinstance(found, types.BuiltinFunctionType) and name not in NOT_OFFERED:
             return partial(call, found, f"{cls.__name__}.{name}")
         raise AttributeError(f"type object '{cls.__name__}' has no attribute '{name}'")
 
@@ -89,7 +94,12 @@ class Wrapper(metaclass=ClassWrapper):
 
     def __init__(self, *args: Any, **named: Any):
         real = type(self).real if is_plain(type(self)) else shell_of(type(self))
-        made = call(real, type(self).__name__, *args, raw=True, **named)
+        kind = type(self).__name__
+        if named:
+            raise ValueError(
+                f"Called {kind} with keyword arguments, but called slot does not support kwargs."
+            )
+        made = real(*matched(type(self).real, kind, args))
         object.__setattr__(self, "_it", made)
         if isinstance(made, QtCore.QObject):
             ALIVE[address(made)] = self
@@ -180,9 +190,7 @@ def shell_of(kind: type) -> type:
         return forwarded
 
     own = {name for name in known if not name.startswith("__") and name not in vars(Wrapper)}
-    return type(kind)(kind.__name__, (), {}) if kind.real is object else type(
-        kind.__name__, (kind.real,), {name: forward(name) for name in own}
-    )
+    return type(kind.__name__, (kind.real,), {name: forward(name) for name in own})
 
 
 # values: on the way in and out
@@ -292,44 +300,45 @@ def suits(prop: QtCore.QMetaProperty, value: Any) -> bool:
 
 def method(wrapper: Wrapper, name: str) -> Any:
     """A method, or an enumerator, of an object."""
-    real, kind = type(wrapper._it), type(wrapper).__name__
-    plain = name[:-1] if name.endswith("_") and name != "print_" else name  # exec_ finds exec
+    real, kind = type(wrapper).real, type(wrapper).__name__
     if name in (values := enumerators(real)):
         return values[name]
-    found = getattr(real, plain, None)
-    if name == "print":
-        found = getattr(real, "print_", None)
-    if found is None or name in NOT_OFFERED or not callable(found):
+    plain = name.removesuffix("_")  # exec_ finds exec
+    found = getattr(real, "print_" if plain == "print" else plain, None)
+    if found is None or plain in NOT_OFFERED or not callable(found) or isinstance(found, type):
         raise AttributeError(f"{kind} has no attribute named '{name}'")
-    if isinstance(found, types.BuiltinFunctionType):
-        return partial(call, found, f"{kind}.{name}")
-    return partial(call, found, f"{kind}.{plain}", wrapper)
+    bound = getattr(wrapper._it, plain) if inspect.isbuiltin(found) else found.__get__(wrapper._it)
+    return partial(call, bound, f"{kind}.{plain}", of=found)
 
 
-def call(function: Callable, title: str, *args: Any, raw: bool = False, **named: Any) -> Any:
+def call(function: Callable, title: str, *args: Any, of: Callable | None = None, **named: Any) -> Any:
     """Call into Qt: find the overload that the arguments match, and wrap what it gives."""
     if named:
         raise ValueError(f"Called {title} with keyword arguments, but called slot does not support kwargs.")
-    refuse_to_wait(title, args)
+    refuse_to_wait(function, title)
+    return wrap(function(*matched(of or function, title, args)))
+
+
+def matched(function: Callable, title: str, args: tuple) -> list:
+    """The arguments as the best overload takes them."""
     given = [unwrap(each) for each in args]
     overloads = signatures(function)
-    if overloads:
-        matches = [match for match in (fit(overload, given, args) for overload in overloads) if match]
-        if not matches:
-            told = ", ".join(type(each).__name__ for each in args)
-            raise ValueError(f"Could not find matching overload for given arguments of {title}: ({told})")
-        given = min(matches, key=lambda match: match[0])[1]
-    result = function(*given)
-    return result if raw else wrap(result)
+    if not overloads:
+        return given
+    matches = [match for match in (fit(overload, given, args) for overload in overloads) if match]
+    if not matches:
+        told = ", ".join(type(each).__name__ for each in args)
+        raise ValueError(f"Could not find matching overload for given arguments of {title}: ({told})")
+    return min(matches, key=lambda match: match[0])[1]
 
 
-def refuse_to_wait(title: str, args: tuple) -> None:
+def refuse_to_wait(function: Callable, title: str) -> None:
     """Fail where a window would open and wait for a person."""
-    kind, _, name = title.partition(".")
-    for blocking, names in WAITS.items():
-        is_one = kind == blocking or (args and isinstance(args[0], Wrapper) and args[0].inherits(blocking))
-        if is_one and name in names:
-            raise RuntimeError(f"{title} would wait for a person; let the test answer in its place")
+    owner = getattr(function, "__self__", None)
+    kinds = {each.__name__ for each in (owner if isinstance(owner, type) else type(owner)).__mro__}
+    name = title.rpartition(".")[2]
+    if any(name in WAITS[kind] for kind in kinds & set(WAITS)):
+        raise RuntimeError(f"{title} would wait for a person; let the test answer in its place")
 
 
 @lru_cache
@@ -338,13 +347,10 @@ def signatures(function: Callable) -> tuple[tuple[inspect.Parameter, ...], ...]:
     told = get_signature(function)
     overloads = told if isinstance(told, list) else [told] if told else []
     named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-    is_class = isinstance(function, type)
     every = []
     for overload in overloads:
         positional = [each for each in overload.parameters.values() if each.kind not in named_only]
-        if is_class and positional and positional[0].name == "self":
-            positional = positional[1:]
-        every.append(tuple(positional))
+        every.append(tuple(each for each in positional if each.name != "self"))
     return tuple(every)
 
 
@@ -355,9 +361,6 @@ def fit(overload: tuple[inspect.Parameter, ...], given: list, args: tuple) -> tu
         return None
     bent, taken = 0, []
     for parameter, value, original in zip(overload, given, args, strict=False):
-        if parameter.name == "self":
-            taken.append(value)
-            continue
         match = as_type(parameter.annotation, value, original)
         if match is None:
             return None
@@ -620,7 +623,8 @@ def make_qt() -> types.ModuleType:
     """The module `qt`."""
     qt = types.ModuleType("qt")
     for module in MODULES:
-        for name, real in vars(module).items():
+        for name in dir(module):  # PySide makes a class when it is asked for
+            real = getattr(module, name)
             if isinstance(real, type) and issubclass(real, shiboken6.Shiboken.Object) and name[0] == "Q":
                 setattr(qt, name, make_wrapper(real, "qt"))
     qt.Qt = make_wrapper(QtCore.Qt, "qt")
