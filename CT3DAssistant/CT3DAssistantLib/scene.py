@@ -268,12 +268,12 @@ def in_segments(node: slicer.vtkMRMLSegmentationNode) -> PointIn:
         if image is None:
             return None
         label = node.GetSegmentation().GetSegment(region.id).GetLabelValue()
-        return point_inside(array_of(image) == label, _matrix_of(image))
+        return point_inside(array_of(image) == label, matrix_of(image))
 
     return point_in
 
 
-def _matrix_of(image) -> np.ndarray:
+def matrix_of(image) -> np.ndarray:
     """4x4, from (i, j, k) counted within a label map's own array to RAS millimetres."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
