@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ct3d import __version__
-from ct3d.case import REPORT_REGIONS, RESEARCH_USE, Answer, Case, Scope
+from ct3d.case import REPORT_REGIONS, RESEARCH_USE, SECTIONS, Answer, Case, Scope
 from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed
 from ct3d.protocol.codec import encode
+from CT3DAssistantLib.review import standing, state_text
 
 CASE_FILE = "case.json"
 
@@ -157,6 +158,7 @@ def landmarks(arguments: argparse.Namespace, screen: Screen) -> int:
 def report(arguments: argparse.Namespace, screen: Screen) -> int:
     """The draft report of an analysed case, worded anew."""
     from ct3d.protocol.tasks import ReportParams
+    from CT3DAssistantLib.results import merge
 
     path, case = _read_case(arguments.case)
     params = ReportParams(
@@ -164,10 +166,7 @@ def report(arguments: argparse.Namespace, screen: Screen) -> int:
     )
     with _worker(arguments) as sitting, screen.progress() as move:
         result = sitting.client.wait(sitting.client.submit("report", params, move))
-    kept = [each for each in case.sentences if arguments.section and each.section not in arguments.section]
-    order = [*REPORT_REGIONS, "impression"]
-    sentences = tuple(sorted((*kept, *result.sentences), key=lambda each: order.index(each.section)))
-    case = replace(case, sentences=sentences, provenance=(*case.provenance, result.step))
+    case = merge(result, case)
     _write_case(path, case)
     screen.result(_report_text(case), sentences=case.sentences, step=result.step)
     return 0
@@ -292,10 +291,9 @@ def _summary(case: Case) -> str:
 
 
 def _report_text(case: Case) -> str:
-    titles = {**REPORT_REGIONS, "impression": "Impression"}
-    lines = []
-    for section, title in titles.items():
-        sentences = [each for each in case.sentences if each.section == section]
+    lines = [state_text(case)]
+    for section, title in SECTIONS.items():
+        sentences = [each for each in standing(case) if each.section == section]
         if sentences:
             lines += [
                 title.upper(),

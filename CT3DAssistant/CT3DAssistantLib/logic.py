@@ -125,8 +125,8 @@ class AssistantLogic:
         return self._chain(volume_node, ("landmarks",), on_progress)
 
     def measure(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
-        """Measurements from the masks as the scene shows them now, the findings that follow, and a check of the
-        report against them."""
+        """Measurements from the masks as the scene shows them now, and what follows: findings, and a check of
+        the report."""
         return self._chain(volume_node, ("measure", "findings", "check"), on_progress)
 
     def draft_report(

@@ -14,13 +14,16 @@ import slicer
 from ct3d.case import Case, Flag, Step
 from ct3d.protocol.tasks import (
     AnswerResult,
+    CheckResult,
     FindingsResult,
     LandmarkResult,
     MeasureResult,
     ReportResult,
     SegmentResult,
 )
-from CT3DAssistantLib.scene import SECTIONS, add_attributes, add_landmarks, add_report, adding_segmentation
+from CT3DAssistantLib.redraft import with_checked, with_drafted
+from CT3DAssistantLib.review import still_signed
+from CT3DAssistantLib.scene import add_attributes, add_landmarks, add_report, adding_segmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +95,23 @@ def _(_result: FindingsResult, _case: Case, _stage: Stage) -> Iterable[None]:
 
 @merge.register
 def _(result: ReportResult, case: Case) -> Case:
-    rewritten = {sentence.section for sentence in result.sentences}
-    kept = [sentence for sentence in case.sentences if sentence.section not in rewritten]
-    order = list(SECTIONS)
-    sentences = sorted((*kept, *result.sentences), key=lambda each: order.index(each.section))
-    return _noted(replace(case, sentences=tuple(sentences)), result.step, result.flags)
+    return _noted(with_drafted(case, result.sentences), result.step, result.flags)
 
 
 @show.register
 def _(_result: ReportResult, case: Case, stage: Stage) -> Iterable[None]:
     add_report(stage.scene, stage.volume_node, case)
+    return ()
+
+
+@merge.register
+def _(result: CheckResult, case: Case) -> Case:
+    return _noted(with_checked(case, result.sentences), result.step, ())
+
+
+@show.register
+def _(_result: CheckResult, _case: Case, _stage: Stage) -> Iterable[None]:
+    """A check changes no text."""
     return ()
 
 
@@ -125,7 +135,11 @@ def failed(case: Case, task: str, message: str) -> Case:
 
 
 def _noted(case: Case, step: Step, flags: tuple[Flag, ...]) -> Case:
-    """The case with a task's provenance and flags in place of those of its earlier run."""
+    """The case with a task's provenance and flags in place of those of its earlier run.
+
+    A signed report that no longer is what was signed is open again.
+    """
+    case = still_signed(case, f"{step.task} ran again")
     gone = {flag.id for flag in flags} | {f"{step.task}_failed"}
     provenance = tuple(each for each in case.provenance if each.task != step.task)
     return replace(case, flags=(*_without(case.flags, gone), *flags), provenance=(*provenance, step))

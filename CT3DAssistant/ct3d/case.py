@@ -25,7 +25,9 @@ REPORT_REGIONS = {  # id → title, in the order of the report
     "upper_abdomen": "Upper abdomen",
     "bones": "Bones",
 }
+SECTIONS = REPORT_REGIONS | {"impression": "Impression"}  # of the report
 RESEARCH_USE = "Research use only. Not for clinical use."
+MODEL_WROTE = ("model wrote ", "model_second_draw wrote ")  # how a reason about a model's own words begins
 
 Point = tuple[float, float, float]
 Side = Literal["left", "right", "both", "midline", "none"]
@@ -137,9 +139,20 @@ class Sentence:
     support: Literal["supported", "unsupported", "contradicted"]
     origin: Literal["measured", "model", "model_second_draw", "person"]
     floor: str  # the deterministic sentence of the same facts
-    reasons: tuple[str, ...] = ()  # why the model's own words were turned down
+    reasons: tuple[str, ...] = ()  # why the model's own words, or the text as it stands, were turned down
     draft: str = ""  # the program's own text, once a person has changed it; "" for a person's new sentence
     removed: bool = False  # a person struck it out; it stays here and leaves the report
+    kept: bool = False  # a person lets it stand although the guard turns it down
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether a person wrote, changed or removed it."""
+        return bool(self.draft) or self.removed or self.origin == "person"
+
+    @property
+    def turned_down(self) -> tuple[str, ...]:
+        """Those reasons that are about the model's own words; the others are about the text as it stands."""
+        return tuple(each for each in self.reasons if each.startswith(MODEL_WROTE))
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,7 @@ class Scope:
     kind: Literal["scan", "region", "slices", "box"] = "scan"
     region: str = ""
     range_ras_mm: tuple[float, ...] = ()  # slices: (S low, S high); box: (R0, R1, A0, A1, S0, S1)
+    note: str = ""  # what to know of it: "around a turned ROI"
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,7 @@ class Answer:
     support: Literal["supported", "unsupported"]
     origin: Literal["measured", "model", "model_second_draw", "none"]
     scope: Scope = Scope()
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()  # why it can't be told, or why the model's own words were turned down
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections import deque
 import numpy as np
 import pytest
 
-pytest.importorskip("slicer", reason="needs the slicer-core wheel")
+slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 
 from phantoms import show_all  # noqa: E402
 
-from ct3d.case import Answer, Scope, Sentence, Step  # noqa: E402
+from ct3d.case import Answer, Case, Scope, Sentence, Step  # noqa: E402
 from ct3d.client.client import Client  # noqa: E402
 from ct3d.client.session_folder import SessionFolder  # noqa: E402
 from ct3d.errors import InvalidRequest, OutOfMemory, TaskCancelled, TaskFailed, WorkerLost  # noqa: E402
@@ -19,6 +19,7 @@ from ct3d.imaging.volume import Volume  # noqa: E402
 from ct3d.protocol.messages import Progress  # noqa: E402
 from ct3d.protocol.tasks import (  # noqa: E402
     AnswerResult,
+    CheckResult,
     EstimateResult,
     FindingsResult,
     LandmarkResult,
@@ -27,10 +28,18 @@ from ct3d.protocol.tasks import (  # noqa: E402
     ReportResult,
     SegmentResult,
 )
+from CT3DAssistantLib.archive import ARCHIVE  # noqa: E402
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, worker_command  # noqa: E402
 from CT3DAssistantLib.logic import AssistantLogic  # noqa: E402
 from CT3DAssistantLib.ownership import node_of  # noqa: E402
-from CT3DAssistantLib.scene import add_volume, case_of, layers_of  # noqa: E402
+from CT3DAssistantLib.review import (  # noqa: E402
+    edit_sentence,
+    mark_reviewed,
+    remove_sentence,
+    sign,
+    signature_holds,
+)
+from CT3DAssistantLib.scene import add_volume, case_of, layers_of, save_case  # noqa: E402
 
 
 class ScriptedJob:
@@ -100,6 +109,7 @@ def outcomes(a_phantom, tmp_path):
         "measure": MeasureResult(case.attributes, step("measure")),
         "findings": FindingsResult(case.findings, step("findings")),
         "report": ReportResult(case.sentences, step("report")),
+        "check": CheckResult((), step("check")),
         "answer": AnswerResult(Answer("x", "Where?", "Left.", (), "supported", "measured"), step("answer")),
     }
 
@@ -226,7 +236,77 @@ def test_a_section_written_again_replaces_only_itself(a_logic, a_node, outcomes,
     outcomes["report"] = ReportResult((new,), step("report"))
     case = a_logic.client.wait(a_logic.draft_report(a_node, sections=("lungs",)))
     assert case.sentences == (new, a_phantom.case.sentences[1])
-    assert a_logic.client.asked[-1][1].sections == ("lungs",)
+    assert dict(a_logic.client.asked)["report"].sections == ("lungs",)
+
+
+def test_a_check_asks_for_the_sentences_it_is_given_and_a_new_measurement_for_all(a_logic, a_node):
+    a_logic.client.wait(a_logic.analyze(a_node))
+    a_logic.client.wait(a_logic.check(a_node, ("s1",)))
+    assert a_logic.client.asked[-1][1].sentences == ("s1",)
+    a_logic.client.wait(a_logic.measure(a_node))
+    assert a_logic.client.asked[-1][1].sentences == ()
+
+
+def test_the_text_in_the_scene_follows_what_a_person_writes(a_logic, a_node, a_session):
+    case = a_logic.client.wait(a_logic.analyze(a_node))
+    node = node_of(a_session.scene, a_node, "report")
+    save_case(a_session.scene, a_node, remove_sentence(case, "s1"))
+    a_logic.write_report(a_node)
+    assert node_of(a_session.scene, a_node, "report") is node
+    assert "6.4 mm" not in node.GetText()
+
+
+def archived(session, node):
+    nodes = session.scene.GetNodesByClass("vtkMRMLTextNode")
+    every = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    return [each for each in every if each.GetNodeReference(ARCHIVE) is node]
+
+
+def test_a_new_analysis_puts_a_case_with_a_persons_work_away_and_says_so(a_logic, a_node, a_session):
+    case = sign(mark_reviewed(a_logic.client.wait(a_logic.analyze(a_node))), "A. Reader")
+    save_case(a_session.scene, a_node, case)
+    fresh = a_logic.client.wait(a_logic.analyze(a_node))
+    (node,) = archived(a_session, a_node)
+    assert Case.from_json(node.GetText()) == case
+    assert signature_holds(Case.from_json(node.GetText()))
+    assert node.GetName().startswith("CT case 20")
+    assert (fresh.report_state, fresh.actions) == ("draft", ())
+    (flag,) = [each for each in fresh.flags if each.id == "earlier_case"]
+    assert node.GetName() in flag.text
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(a_session.scene)
+    parents = {
+        hierarchy.GetItemParent(hierarchy.GetItemByDataNode(each))
+        for each in (node, node_of(a_session.scene, a_node, "report"))
+    }
+    assert len(parents) == 1
+
+
+def test_a_case_that_nobody_worked_on_is_replaced(a_logic, a_node, a_session):
+    a_logic.client.wait(a_logic.analyze(a_node))
+    assert a_logic.client.wait(a_logic.analyze(a_node)).flags == ()
+    assert not archived(a_session, a_node)
+
+
+@pytest.mark.parametrize("task", ["estimate", "segment"])
+def test_an_analysis_that_breaks_at_once_leaves_the_earlier_case(task, a_logic, a_node, a_session, outcomes):
+    case = edit_sentence(a_logic.client.wait(a_logic.analyze(a_node)), "s1", "Mine.")
+    save_case(a_session.scene, a_node, case)
+    outcomes[task] = outcomes["segment"] = WorkerLost("The worker ended with code 7. Try again.")
+    with pytest.raises(WorkerLost):
+        a_logic.client.wait(a_logic.analyze(a_node))
+    kept = case_of(a_session.scene, a_node)
+    assert (kept.sentences, kept.actions) == (case.sentences, case.actions)
+    assert not archived(a_session, a_node)
+
+
+def test_what_a_person_does_during_a_new_analysis_is_put_away_too(a_logic, a_node, a_session):
+    case = a_logic.client.wait(a_logic.analyze(a_node))
+    chain = a_logic.analyze(a_node)
+    case = edit_sentence(case, "s1", "Mine.")
+    save_case(a_session.scene, a_node, case)
+    a_logic.client.wait(chain)
+    (node,) = archived(a_session, a_node)
+    assert Case.from_json(node.GetText()) == case
 
 
 def test_a_question_about_a_volume_without_a_case_says_what_to_do(a_logic, a_node):
@@ -242,8 +322,6 @@ def test_a_volume_that_is_no_ct_is_refused_before_anything_is_sent(a_logic, a_se
 
 
 def test_masks_that_a_person_painted_are_the_ones_measured(a_logic, a_node, a_session, tmp_path):
-    import slicer
-
     a_logic.client.wait(a_logic.analyze(a_node))
     before = layers_of(a_session.scene, a_node)["lesions"]
     image = slicer.vtkOrientedImageData()
@@ -252,7 +330,8 @@ def test_masks_that_a_person_painted_are_the_ones_measured(a_logic, a_node, a_se
     image.GetPointData().GetScalars().Fill(1)
     slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, segmentation, "nodule_1")
     a_logic.client.wait(a_logic.measure(a_node))
-    sent = {layer.name: layer.array for layer in a_logic.client.asked[-2][1].layers}["lesions"]
+    measured = dict(a_logic.client.asked)["measure"]
+    sent = {layer.name: layer.array for layer in measured.layers}["lesions"]
     painted = np.load(tmp_path / f"{sent.sha256}.npy")
     assert painted.sum() > before.sum()
 

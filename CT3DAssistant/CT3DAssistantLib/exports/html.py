@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from ct3d.case import Attribute, Case, Finding, Flag, Landmark, Region, Sentence
+from ct3d.case import SECTIONS, Attribute, Case, Finding, Flag, Landmark, Region, Sentence
 from CT3DAssistantLib.exports.figures import Figure, Figures
 from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.resources import resource_path
-from CT3DAssistantLib.scene import SECTIONS
 
 SUPPORT = {
     "supported": ("✓", "Supported by measurements"),

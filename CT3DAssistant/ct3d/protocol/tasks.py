@@ -199,6 +199,23 @@ class WarmUpResult:
 
 
 @dataclass(frozen=True)
+class PrepareParams:
+    """Show what a card's model sees of a volume."""
+
+    volume: VolumeRef
+    card: str = "anatomy_rules"
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """The model's input, in HU, and what was changed on the way there."""
+
+    volume: VolumeRef
+    saw: InputReport
+    step: Step
+
+
+@dataclass(frozen=True)
 class EstimateParams:
     """What a task would need on this machine, before it runs."""
 
@@ -237,5 +254,6 @@ TASKS = {
     "check": Task(CheckParams, CheckResult, "ct3d.pipeline.check:run"),
     "answer": Task(AnswerParams, AnswerResult, "ct3d.pipeline.answer:run"),
     "warm_up": Task(WarmUpParams, WarmUpResult, "ct3d.pipeline.warm_up:run"),
+    "prepare": Task(PrepareParams, PrepareResult, "ct3d.pipeline.prepare_input:run"),
     "estimate": Task(EstimateParams, EstimateResult, "ct3d.pipeline.estimate:run"),
 }
