@@ -22,9 +22,11 @@ import typing
 import weakref
 from collections.abc import Callable
 from enum import Enum
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import shiboken6
@@ -554,7 +556,7 @@ def connect(wrapper: Wrapper, signal: str, slot: Callable, *more: Any) -> bool:
     place = address(it)
     if place not in HANDLERS:
         HANDLERS[place] = []
-        QtCore.QObject.connect(it, QtCore.SIGNAL("destroyed()"), partial(HANDLERS.pop, place, None))
+        it.destroyed.connect(lambda *_: HANDLERS.pop(place, None))
     made = QtCore.QObject.connect(it, QtCore.SIGNAL(signature), handler(slot))
     HANDLERS[place].append((signature, slot, made))
     return bool(made)
@@ -618,6 +620,45 @@ class Loader(QtUiTools.QUiLoader):
             raise NotImplementedError(f"{class_name} has no stand-in; add one to widgets_double.py")
         return super().createWidget(class_name, parent, name)
 
+    def load(self, device: QtCore.QIODevice, parent: Any = None) -> QtWidgets.QWidget:
+        """The widget of a .ui file. Connections with MRML in their signature are made here, not by Qt."""
+        root = ElementTree.fromstring(device.readAll().data())
+        for flags in root.iter("set"):
+            spell_out(flags, self.stand_ins)
+        ours = [(each, link) for each in root.iter("connections") for link in each if is_of_mrml(link)]
+        for connections, link in ours:
+            connections.remove(link)
+        buffer = QtCore.QBuffer()
+        buffer.setData(ElementTree.tostring(root))
+        buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
+        made = super().load(buffer, parent)
+        for _, link in ours:
+            connect_mrml(made, link)
+        return made
+
+
+def spell_out(flags: ElementTree.Element, stand_ins: dict[str, type]) -> None:
+    """Write a <set> of a stand-in's enumerators as the number that it is."""
+    names = [each.rpartition("::") for each in (flags.text or "").split("|")]
+    if names[0][0].partition("::")[0] in stand_ins:
+        values = [enumerators(stand_ins[each[0].partition("::")[0]])[each[2]] for each in names]
+        flags.tag, flags.text = "number", str(reduce(or_, values))
+
+
+def is_of_mrml(link: ElementTree.Element) -> bool:
+    """Whether a <connection> of a .ui file hands a MRML object on."""
+    return "vtkMRML" in link.findtext("signal", "")
+
+
+def connect_mrml(made: QtWidgets.QWidget, link: ElementTree.Element) -> None:
+    """Make a <connection> between two stand-ins."""
+    ends = (link.findtext("sender"), link.findtext("receiver"))
+    sender, receiver = (
+        made if made.objectName() == name else made.findChild(QtWidgets.QWidget, name) for name in ends
+    )
+    signal, slot = (link.findtext(each).partition("(")[0] for each in ("signal", "slot"))
+    getattr(sender, signal).connect(getattr(receiver, slot))
+
 
 def make_qt() -> types.ModuleType:
     """The module `qt`."""
@@ -655,13 +696,13 @@ def install() -> tuple[Any, types.ModuleType]:
     if "qt" in sys.modules:
         return sys.modules["qt"].QApplication.instance(), sys.modules["qt"]
     import slicer
-    import widgets_double
+    from widgets_double import STAND_INS
 
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
     application.setOrganizationName("CT3DAssistant tests")
     keep_settings_apart()
     sys.modules["qt"] = qt = make_qt()
-    Loader.stand_ins = {real.__name__: real for real in widgets_double.STAND_INS}
+    Loader.stand_ins = {real.__name__: real for real in STAND_INS}
     modules = {name: "ctk" if name.startswith("ctk") else "slicer" for name in Loader.stand_ins}
     wrapped = {name: make_wrapper(real, modules[name]) for name, real in Loader.stand_ins.items()}
     sys.modules["ctk"] = make_ctk(wrapped)

@@ -4,6 +4,7 @@ They have the properties, signals and methods of the genuine ones that panels ne
 a panel uses beyond that must fail here, so that it is looked up before it is trusted.
 """
 
+from collections.abc import Callable
 from enum import IntFlag
 from typing import Any
 
@@ -120,7 +121,7 @@ class ctkPathLineEdit(QWidget):
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
         self._names: list[str] = []
-        self._filters = int(self.Filter.Files | self.Filter.NoDot | self.Filter.NoDotDot)
+        self._filters = self.Filter.Files | self.Filter.NoDot | self.Filter.NoDotDot
         self._key = ""
         self._edit, self._button = QLineEdit(self), QToolButton(self)
         self._button.setText("…")
@@ -141,7 +142,7 @@ class ctkPathLineEdit(QWidget):
         self._names = list(names)
 
     def setFilters(self, filters: int) -> None:
-        self._filters = int(filters)
+        self._filters = self.Filter(filters)
 
     def setSettingKey(self, key: str) -> None:
         self._key = key
@@ -155,7 +156,7 @@ class ctkPathLineEdit(QWidget):
 
     currentPath = Property(str, _path, setCurrentPath)
     nameFilters = Property("QStringList", lambda self: self._names, setNameFilters)
-    filters = Property(int, lambda self: self._filters, setFilters)
+    filters = Property(int, lambda self: int(self._filters), setFilters)
     settingKey = Property(str, lambda self: self._key, setSettingKey)
 
 
@@ -182,6 +183,16 @@ class qMRMLWidget(_InScene):
     """Hands its scene to the widgets that the .ui file connects with it."""
 
 
+def _switch(name: str) -> tuple[Property, Callable]:
+    """(the property, its setter) of something that is on or off."""
+
+    def write(self: "qMRMLNodeComboBox", value: bool) -> None:
+        self._switches[name] = value
+        self._fill()
+
+    return Property(bool, lambda self: self._switches[name], write), write
+
+
 class qMRMLNodeComboBox(_InScene):
     """Chooses a node of the scene; a widget with a combo box in it, not a combo box."""
 
@@ -199,8 +210,9 @@ class qMRMLNodeComboBox(_InScene):
         self._types: list[str] = []
         self._hidden_types: list[str] = []
         self._attributes: list[tuple[str, str, str | None]] = []
-        self._flags = {"addEnabled": True, "removeEnabled": True, "selectNodeUponCreation": True}
-        self._flags["showChildNodeTypes"] = True
+        self._switches = dict.fromkeys(("noneEnabled", "editEnabled", "renameEnabled", "showHidden"), False)
+        on = ("addEnabled", "removeEnabled", "selectNodeUponCreation", "showChildNodeTypes")
+        self._switches |= dict.fromkeys(on, True)
         self._base_name, self._none_display = "", "None"
         self._ids: list[str] = []
         self._told = ""
@@ -246,7 +258,7 @@ class qMRMLNodeComboBox(_InScene):
         kind = kind or self._types[0]
         name = self._base_name or self._scene.GetTagByClassName(kind) or kind
         node = self._scene.AddNewNodeByClass(kind, self._scene.GenerateUniqueName(name))
-        if self._flags["selectNodeUponCreation"]:
+        if self._switches["selectNodeUponCreation"]:
             self.setCurrentNode(node)
         self.nodeAddedByUser.emit(node)
         return node
@@ -286,8 +298,8 @@ class qMRMLNodeComboBox(_InScene):
             self._fill()
 
     def _shows(self, node: Any) -> bool:
-        exact = self._flags["showChildNodeTypes"] or node.GetClassName() in self._types
-        hidden = node.GetHideFromEditors() and not self._flags.get("showHidden")
+        exact = self._switches["showChildNodeTypes"] or node.GetClassName() in self._types
+        hidden = node.GetHideFromEditors() and not self._switches["showHidden"]
         barred = any(node.IsA(kind) and node.GetClassName() not in self._types for kind in self._hidden_types)
         marked = all(
             node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
@@ -306,7 +318,7 @@ class qMRMLNodeComboBox(_InScene):
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
         chosen, nodes = self._id(), self._nodes()
-        has_none = bool(self._flags.get("noneEnabled"))
+        has_none = self._switches["noneEnabled"]
         self._box.blockSignals(True)
         self._box.clear()
         self._ids = [""] * has_none + [node.GetID() for node in nodes]
@@ -326,19 +338,15 @@ class qMRMLNodeComboBox(_InScene):
     nodeTypes = Property("QStringList", lambda self: self._types, setNodeTypes)
     hideChildNodeTypes = Property("QStringList", lambda self: self._hidden_types, setHideChildNodeTypes)
     baseName = Property(str, lambda self: self._base_name, setBaseName)
+    noneEnabled, setNoneEnabled = _switch("noneEnabled")
+    addEnabled, setAddEnabled = _switch("addEnabled")
+    removeEnabled, setRemoveEnabled = _switch("removeEnabled")
+    editEnabled, setEditEnabled = _switch("editEnabled")
+    renameEnabled, setRenameEnabled = _switch("renameEnabled")
+    showHidden, setShowHidden = _switch("showHidden")
+    showChildNodeTypes, setShowChildNodeTypes = _switch("showChildNodeTypes")
+    selectNodeUponCreation, setSelectNodeUponCreation = _switch("selectNodeUponCreation")
     noneDisplay = Property(str, lambda self: self._none_display, setNoneDisplay)
-
-
-def _give_flag(name: str) -> None:
-    def read(self: qMRMLNodeComboBox) -> bool:
-        return bool(self._flags.get(name))
-
-    def write(self: qMRMLNodeComboBox, value: bool) -> None:
-        self._flags[name] = bool(value)
-        self._fill()
-
-    setattr(qMRMLNodeComboBox, name, Property(bool, read, write))
-    setattr(qMRMLNodeComboBox, f"set{name[0].upper()}{name[1:]}", write)
 
 
 STAND_INS = (ctkCollapsibleButton, ctkPathLineEdit, qMRMLWidget, qMRMLNodeComboBox)
