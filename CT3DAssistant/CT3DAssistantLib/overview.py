@@ -48,10 +48,12 @@ def persons_work(case: Case | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it: "8 s", "1 min 20 s", "2 h 5 min"."""
+    """A time as a person says it: "8 s", "1 min 20 s", "2 h 5 min"; never broken over two lines."""
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        told = f"{whole} s"
+    elif whole < 3600:
+        told = f"{whole // 60} min {whole % 60} s"
+    else:
+        told = f"{whole // 3600} h {whole % 3600 // 60} min"
+    return told.replace(" ", "\N{NO-BREAK SPACE}")

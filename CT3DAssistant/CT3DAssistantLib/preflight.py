@@ -1,13 +1,15 @@
 """The pre-flight card: what to know about a volume, the machine and the models before an analysis starts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from ct3d.cards import ModelCard, weights_folder
 from ct3d.case import RESEARCH_USE
+from ct3d.client.client import Client, Job
 from ct3d.errors import AssistantError, InvalidRequest
 from ct3d.imaging.check import check_ct
 from ct3d.imaging.volume import Volume, nearest_axes
@@ -37,6 +39,83 @@ class Line:
     state: State
     text: str
     models: bool = False
+
+
+class Preflight:
+    """The card of one volume and profile; its lines fill in as the worker answers.
+
+    Args:
+        on_change: called when the lines have changed.
+    """
+
+    def __init__(self, on_change: Callable[[], None]):
+        self._on_change = on_change
+        self._round = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """No volume."""
+        self._round += 1  # answers to earlier questions come to nothing
+        self._volume: tuple[Line, ...] = ()
+        self._profile: Profile | None = None
+        self._worker: HelloResult | None = None
+        self._need: EstimateResult | None = None
+        self._error: AssistantError | None = None
+
+    def look(self, client: Client, read: Callable[[], Volume], profile: Profile) -> None:
+        """Judge the volume now, and ask the worker for the rest."""
+        self.clear()
+        self._profile = profile
+        try:
+            volume = read()
+        except InvalidRequest as error:
+            self._volume = (Line("Volume", "stop", str(error)),)
+            return
+        self._volume = volume_lines(volume)
+        asked = questions(profile, volume)
+        client.connect().add_done_callback(partial(self._greeted, self._round, client, asked))
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The card from top to bottom; empty without a volume."""
+        if self._profile is None:
+            return ()
+        device = worker_line(self._error) if self._error else device_line(self._worker, self._profile)
+        need = () if device.state == "stop" else need_lines(self._need)
+        return (*self._volume, device, *need, *profile_lines(self._profile))
+
+    @property
+    def can_run(self) -> bool:
+        """Whether nothing forbids the analysis."""
+        return bool(self._volume) and not any(line.state == "stop" for line in self.lines)
+
+    @property
+    def banner(self) -> str:
+        """What must not be overlooked: that the work is done without a GPU, and how long it takes."""
+        if self._worker is None or self._need is None or self._profile is None:
+            return ""
+        device = self._worker.device
+        if device.kind != "cpu" and self._profile.gpu:
+            return ""
+        return f"Runs on the processor, not on a GPU: about {duration(self._need.seconds)} for this volume."
+
+    def _greeted(self, asked_in: int, client: Client, asked: tuple[EstimateParams, ...], job: Job) -> None:
+        if asked_in != self._round:
+            return
+        self._error = job.error
+        if job.error is None:
+            self._worker = job.result()
+            needs = [client.submit("estimate", each) for each in asked]
+            needs[-1].add_done_callback(partial(self._estimated, asked_in, needs))
+        self._on_change()
+
+    def _estimated(self, asked_in: int, jobs: list[Job], _last: Job) -> None:
+        if asked_in != self._round:
+            return
+        self._error = next((job.error for job in jobs if job.error), None)
+        if self._error is None:
+            self._need = whole_need(job.result() for job in jobs)
+        self._on_change()
 
 
 def volume_lines(volume: Volume) -> tuple[Line, ...]:

@@ -62,7 +62,11 @@ class Chore:
     Attributes:
         done: whether it has ended.
         error: what went wrong; None: nothing.
+        tasks, volume_node: as a chain has them; a chore is about no volume.
     """
+
+    tasks: tuple[str, ...] = ()
+    volume_node = None
 
     def __init__(self, *arguments: Any, on_note: Callable[[str], None] | None = None):
         self.done = False
