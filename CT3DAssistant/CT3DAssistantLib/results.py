@@ -21,9 +21,11 @@ from ct3d.protocol.tasks import (
     ReportResult,
     SegmentResult,
 )
+from CT3DAssistantLib.landmark_node import show_landmarks
+from CT3DAssistantLib.landmark_review import found_anew
 from CT3DAssistantLib.redraft import with_checked, with_drafted
 from CT3DAssistantLib.review import still_signed
-from CT3DAssistantLib.scene import add_attributes, add_landmarks, add_report, adding_segmentation
+from CT3DAssistantLib.scene import add_attributes, add_report, adding_segmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +64,12 @@ def _(result: SegmentResult, _case: Case, stage: Stage) -> Iterable[None]:
 
 @merge.register
 def _(result: LandmarkResult, case: Case) -> Case:
-    return _noted(replace(case, landmarks=result.landmarks), result.step, result.flags)
+    return _noted(found_anew(case, result.landmarks), result.step, result.flags)
 
 
 @show.register
-def _(result: LandmarkResult, _case: Case, stage: Stage) -> Iterable[None]:
-    add_landmarks(stage.scene, stage.volume_node, result.landmarks)
+def _(_result: LandmarkResult, case: Case, stage: Stage) -> Iterable[None]:
+    show_landmarks(stage.scene, stage.volume_node, case)
     return ()
 
 

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import slicer
 
 from ct3d.case import Case
-from ct3d.errors import InvalidRequest
+from ct3d.errors import DiskFull, InvalidRequest
 from CT3DAssistantLib.logic import AssistantLogic
 from CT3DAssistantLib.ownership import CASE, parameter_node
 from CT3DAssistantLib.profiles import Profile, profile_of, profiles
+from CT3DAssistantLib.recovery import Recovery
 from CT3DAssistantLib.scene import save_case
 from CT3DAssistantLib.views import Views
 
@@ -38,6 +39,7 @@ class Workspace:
         logic: the verbs, over the scene.
         state: what is saved with the scene.
         later: calls a function soon, from the event loop; tests may call at once.
+        recovery: keeps what a person changes beside the scene; None: nothing is kept there.
 
     Attributes:
         views: moves slices and brings segments forward.
@@ -49,7 +51,15 @@ class Workspace:
         jobs: chains and jobs that run, newest last.
     """
 
-    def __init__(self, logic: AssistantLogic, state: State, later: Callable[[Callable[[], None]], Any]):
+    def __init__(
+        self,
+        logic: AssistantLogic,
+        state: State,
+        later: Callable[[Callable[[], None]], Any],
+        *,
+        recovery: Recovery | None = None,
+    ):
+        self.recovery = recovery
         self.logic = logic
         self.scene = logic.scene
         self.state = state
@@ -114,6 +124,7 @@ class Workspace:
         """Replace the case by `change(case, *args, **named)`, keep it in the scene and tell everybody."""
         case = change(self.need_case(), *args, **named)
         save_case(self.scene, self.volume_node, case)
+        self._keep_beside(case)
         self.touch()
         return case
 
@@ -161,6 +172,14 @@ class Workspace:
         self._observed.clear()
         for callbacks in (self.on_change, self.on_select, self.on_open, self.on_tell, self.on_start):
             callbacks.clear()
+
+    def _keep_beside(self, case: Case) -> None:
+        if self.recovery is None:
+            return
+        try:
+            self.recovery.keep(case)
+        except DiskFull as error:  # the change itself stands: the scene holds it
+            self.tell(f"Your change is in the scene, but not kept beside it. {error}", "warning")
 
     def _ended(self, job: Any) -> None:
         if job in self.jobs:
