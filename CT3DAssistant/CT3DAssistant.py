@@ -1,5 +1,7 @@
 """The four classes that 3D Slicer looks for. Wiring only: what they do lives in CT3DAssistantLib and ct3d."""
 
+import sys
+
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -16,6 +18,7 @@ class CT3DAssistant(ScriptedLoadableModule):
 
     def __init__(self, parent):
         super().__init__(parent)
+        self.sitting = None  # one worker for the application, however many logics ask it
         parent.title = _("CT 3D Assistant")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Informatics")]
         parent.dependencies = []
@@ -28,50 +31,158 @@ class CT3DAssistant(ScriptedLoadableModule):
             "Built on 3D Slicer, SimpleITK and llama.cpp, after the papers 3DME, spatial-aware SSL, HSENet, "
             "H3DE-Net and MedRegion-CT."
         )
+        if hasattr(slicer, "app"):  # not where the module is only looked at
+            slicer.modules.CT3DAssistantInstance = self
+            slicer.app.connect("startupCompleted()", self.registerSamples)
+
+    def registerSamples(self):
+        """Offer our samples in the Sample Data module, once the application is up."""
+        from CT3DAssistantLib.sampledata import register_samples
+
+        register_samples(self.openSample)
+
+    def openSample(self, name):
+        """Show this module and have its Case section fetch and load a sample."""
+        slicer.util.selectModule(self.moduleName)
+        slicer.modules.CT3DAssistantWidget.window.open_sample(name)
 
 
 class CT3DAssistantWidget(ScriptedLoadableModuleWidget):
-    """The module's panel: what it is for. Analysis runs through the logic and the command line."""
+    """The module's window: banner, messages and the panels."""
+
+    logic = window = None
 
     def setup(self):
-        import qt
+        from CT3DAssistantLib.panels.window import Window
 
         super().setup()
-        label = qt.QLabel(self.parent.title if hasattr(self.parent, "title") else _("CT 3D Assistant"))
-        notice = qt.QLabel(_("Research use only. Not for clinical use."))
-        self.layout.addWidget(label)
-        self.layout.addWidget(notice)
-        self.layout.addStretch(1)
+        self.logic = CT3DAssistantLogic()
+        self.window = Window(self.logic.workspace)
+        self.window.widget.setMRMLScene(slicer.mrmlScene)
+        self.layout.addWidget(self.window.widget)
+
+    def enter(self):
+        self.window.enter()
+
+    def exit(self):
+        self.window.exit()
+
+    def cleanup(self):
+        """The application ends, or the module is loaded anew: the worker ends too."""
+        if self.window is not None:
+            self.window.close()
+            self.window = None
+        if self.logic is not None:
+            self.logic.close()
+
+    def onReload(self):
+        self.cleanup()
+        for name in [each for each in sys.modules if each.partition(".")[0] in ("ct3d", "CT3DAssistantLib")]:
+            del sys.modules[name]
+        super().onReload()
 
 
 class CT3DAssistantLogic(ScriptedLoadableModuleLogic):
-    """Gives scripts the headless logic over the application's scene."""
+    """What a script can ask for.
 
-    def assistant(self, client, exchange_dir):
-        """An AssistantLogic over the application's scene and a client of the worker."""
-        from CT3DAssistantLib.logic import AssistantLogic
+    With `waitForCompletion` (the default) each verb gives the volume's case, or raises what went wrong as one
+    of ct3d.errors; the application goes on working meanwhile. Without, it gives the job, which has `done`,
+    `result()`, `cancel()` and `add_done_callback()`. Progress is told to `onProgress(progress)` with
+    `stage`, `fraction` and `eta_s`.
+    """
 
-        return AssistantLogic(slicer.mrmlScene, client, exchange_dir)
+    def analyze(self, volumeNode, waitForCompletion=True, onProgress=None):
+        """Regions, landmarks, measurements, findings and a draft report."""
+        return self._follow(self.assistant.analyze(volumeNode, onProgress), waitForCompletion)
+
+    def segment(self, volumeNode, waitForCompletion=True, onProgress=None):
+        """Regions only, in a new case."""
+        return self._follow(self.assistant.segment(volumeNode, onProgress), waitForCompletion)
+
+    def findLandmarks(self, volumeNode, waitForCompletion=True, onProgress=None):
+        """Landmarks, from the regions as they are now."""
+        return self._follow(self.assistant.find_landmarks(volumeNode, onProgress), waitForCompletion)
+
+    def measure(self, volumeNode, waitForCompletion=True, onProgress=None):
+        """Measurements and findings, from the regions as they are now."""
+        return self._follow(self.assistant.measure(volumeNode, onProgress), waitForCompletion)
+
+    def draftReport(self, volumeNode, sections=(), waitForCompletion=True, onProgress=None):
+        """The report's sections, worded anew; none named: all."""
+        job = self.assistant.draft_report(volumeNode, tuple(sections), onProgress)
+        return self._follow(job, waitForCompletion)
+
+    def ask(self, volumeNode, question, waitForCompletion=True):
+        """An answer about the case: the last of its answers."""
+        return self._follow(self.assistant.ask(volumeNode, question), waitForCompletion)
+
+    def case(self, volumeNode):
+        """The volume's case (ct3d.case.Case), or None."""
+        return self.assistant.case_of(volumeNode)
+
+    def export(self, volumeNode, folder):
+        """Write every format of the case into a folder; gives the files' paths."""
+        from CT3DAssistantLib.exports.bundle import export_case
+
+        return export_case(slicer.mrmlScene, volumeNode, folder).files
+
+    def getParameterNode(self):
+        """What is saved with the scene, as typed attributes."""
+        from CT3DAssistantLib.parameter_node import AssistantParameters
+
+        return AssistantParameters(super().getParameterNode())
+
+    @property
+    def assistant(self):
+        """The verbs as panels use them: an AssistantLogic."""
+        return self.sitting.logic
+
+    @property
+    def workspace(self):
+        """The chosen volume, its case and the selection, as all panels see them."""
+        return self.sitting.workspace
+
+    @property
+    def sitting(self):
+        """The application's worker and workspace, made at first use."""
+        if self._owner.sitting is None:
+            from CT3DAssistantLib.application import ApplicationSitting
+            from CT3DAssistantLib.settings import Settings
+
+            made = ApplicationSitting(slicer.mrmlScene, self.getParameterNode, Settings())
+            self._owner.sitting = made
+            slicer.app.connect("aboutToQuit()", self.close)
+        return self._owner.sitting
+
+    def close(self):
+        """End the worker; the next verb starts another."""
+        if self._owner.sitting is not None:
+            self._owner.sitting.close()
+            self._owner.sitting = None
+
+    @property
+    def _owner(self):
+        return slicer.modules.CT3DAssistantInstance
+
+    def _follow(self, job, waitForCompletion):
+        import qt
+
+        self.workspace.start(job)
+        if not waitForCompletion:
+            return job
+        while not job.done:
+            slicer.app.processEvents(qt.QEventLoop.WaitForMoreEvents)
+        return job.result()
 
 
 class CT3DAssistantTest(ScriptedLoadableModuleTest):
     """Runs inside the application, by ctest and by the module's Reload and Test button."""
 
     def runTest(self):
-        self.setUp()
-        self.test_a_volume_survives_the_way_into_the_engine()
+        from CT3DAssistantLib.selftest import WALKS
 
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
-    def test_a_volume_survives_the_way_into_the_engine(self):
-        import numpy as np
-
-        from CT3DAssistantLib.scene import volume_from_node
-
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
-        slicer.util.updateVolumeFromArray(node, np.arange(24, dtype=np.int16).reshape(2, 3, 4))
-        node.SetSpacing(1.0, 2.0, 3.0)
-        volume = volume_from_node(node)
-        self.assertEqual(volume.array.shape, (2, 3, 4))
-        self.assertEqual(volume.spacing_kji_mm, (3.0, 2.0, 1.0))
+        for walk in WALKS:
+            slicer.mrmlScene.Clear()
+            self.delayDisplay(f"Walk: {walk.__doc__ or walk.__name__}")
+            walk()
+        self.delayDisplay(f"{len(WALKS)} walks passed")

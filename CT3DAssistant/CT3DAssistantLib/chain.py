@@ -112,10 +112,13 @@ class Chain:
             raise self.error
         return self.case
 
-    def cancel(self) -> None:
-        """Stop the task at work and all that would follow; ends with TaskCancelled within a second."""
+    def cancel(self, reason: AssistantError | None = None) -> None:
+        """Stop the task at work and all that would follow; ends within a second, with TaskCancelled or the
+        reason that is given."""
         self._left.clear()
         self._is_cancelled = True
+        if not self.done:
+            self.error = self.error or reason
         if self._job is not None and not self.done:
             self._job.cancel()
 
@@ -139,8 +142,7 @@ class Chain:
                 self._client.deliver(self._do, bites, then)
                 return
         except AssistantError as error:  # like the client's reader: an error of the job, not of the poll
-            self._left.clear()
-            self.errors[self._task] = self.error = error
+            self._give_up(error)
             self._finish()
             return
         then()
@@ -158,12 +160,16 @@ class Chain:
             self._do(self._work.absorb(job.result()), self._step_on)
             return
         if isinstance(error, (TaskCancelled, OutOfMemory)) or self._task in NEEDED:
-            self._left.clear()
-            self.errors[self._task] = self.error = error
+            self._give_up(error)
         else:
             self.errors[self._task] = error
             self._work.note_failure(self._task, error)
         self._step_on()
+
+    def _give_up(self, error: AssistantError) -> None:
+        self._left.clear()
+        self.errors[self._task] = error
+        self.error = self.error or error
 
     def _step_on(self) -> None:
         self._behind += SHARES[self._task]

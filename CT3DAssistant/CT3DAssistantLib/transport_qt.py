@@ -1,4 +1,4 @@
-"""Bytes to a worker process and back by Qt's own signals, and the timer that polls a client: no Python thread.
+"""Bytes to a worker process and back by signals of Qt, and the timer that polls a client: no Python thread.
 
 In an application that embeds Python in Qt, Python threads starve while the event loop idles; QProcess tells
 at once. Everything here happens in the thread of the event loop.
@@ -205,7 +205,7 @@ def is_own_interpreter(python: Path) -> bool:
 
 
 def without_launcher(python: Path) -> Path:
-    """The interpreter that the application's launcher would start: a launcher that is ended leaves it behind."""
+    """The interpreter that the application's launcher starts: a launcher, when ended, leaves it behind."""
     real = Path(python).with_name("python-real" + Path(python).suffix)
     return real if is_own_interpreter(python) and real.is_file() else Path(python)
 

@@ -5,6 +5,7 @@ No Qt: a panel, a script and a test without a screen use the same one. Whoever c
 as one call.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,6 +21,9 @@ from CT3DAssistantLib.scene import save_case
 from CT3DAssistantLib.views import Views
 
 Node = slicer.vtkMRMLNode
+
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+GONE = "The volume was removed from the scene. Load it again to go on."
 
 
 class State(Protocol):
@@ -75,17 +79,19 @@ class Workspace:
         self._is_due = False
         self._read: tuple[str, Case | None] = ("", None)
         self._observed: list[tuple[Any, int]] = []
-        for event in (self.scene.NodeRemovedEvent, self.scene.EndImportEvent, self.scene.EndCloseEvent):
-            self._observe(self.scene, event)
+        self._observe(self.scene, self.scene.NodeRemovedEvent, self._end_orphans)
+        for event in (self.scene.EndImportEvent, self.scene.EndCloseEvent):
+            self._observe(self.scene, event, self.touch)
 
     @property
     def volume_node(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        """The chosen volume."""
-        return self.state.inputVolume
+        """The chosen volume; None once it has been removed from the scene."""
+        node = self.state.inputVolume
+        return node if node is not None and node.GetScene() is self.scene else None
 
     @volume_node.setter
     def volume_node(self, node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
-        if node is not self.state.inputVolume:
+        if node is not self.volume_node:
             self.state.inputVolume = node
             self.selected = ""
         self.touch()
@@ -143,6 +149,8 @@ class Workspace:
 
     def tell(self, text: str, severity: str = "info") -> None:
         """Say something to the person; severity is "info", "warning" or "error"."""
+        if not self.on_tell:  # a script at work, without the window
+            logging.log(LEVELS[severity], text)
         for callback in self.on_tell:
             callback(text, severity)
 
@@ -189,8 +197,30 @@ class Workspace:
     def _tell_all(self) -> None:
         self._is_due = False
         self.logic.profile = self.profile  # a scene that was read may name another
+        self._note_nodes()
         for callback in tuple(self.on_change):
             callback()
 
-    def _observe(self, node: Any, event: int) -> None:
-        self._observed.append((node, node.AddObserver(event, self.touch)))
+    def _note_nodes(self) -> None:
+        """Have the state refer to what the chosen volume has."""
+        volume, case_node = self.volume_node, None
+        if volume is not None:
+            case_node = parameter_node(self.scene, volume)
+        has = {"inputVolume": volume, "caseNode": case_node}
+        has |= {
+            role: case_node and case_node.GetNodeReference(role) for role in ("segmentation", "landmarks")
+        }
+        for name, node in has.items():
+            if getattr(self.state, name) is not node:
+                setattr(self.state, name, node)
+
+    def _end_orphans(self, *_: Any) -> None:
+        """End what works on a volume that is no more."""
+        for job in tuple(self.jobs):
+            node = getattr(job, "volume_node", None)
+            if node is not None and node.GetScene() is None:
+                job.cancel(InvalidRequest(GONE))
+        self.touch()
+
+    def _observe(self, node: Any, event: int, callback: Callable[..., None]) -> None:
+        self._observed.append((node, node.AddObserver(event, callback)))

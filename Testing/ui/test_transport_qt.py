@@ -1,4 +1,4 @@
-"""The worker over QProcess: the same rogues, kills and tasks as over pipes and threads, and the same outcome."""
+"""The worker over QProcess: the same rogues, kills and tasks as over pipes and threads, the same outcome."""
 
 import contextlib
 import os

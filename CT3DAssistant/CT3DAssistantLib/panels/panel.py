@@ -8,7 +8,7 @@ silently.
 import logging
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import slicer
@@ -17,6 +17,22 @@ from slicer.i18n import tr as _
 from ct3d.errors import AssistantError, TaskCancelled
 from CT3DAssistantLib.resources import resource_path
 from CT3DAssistantLib.workspace import Workspace
+
+
+@contextmanager
+def running_safely(tell: Callable[[str, str], None], doing: str = "") -> Iterator[None]:
+    """Tell the person of whatever goes wrong inside, as (text, severity); `doing` says what failed."""
+    try:
+        yield
+    except TaskCancelled as stopped:
+        tell(str(stopped), "info")
+    except AssistantError as error:
+        tell(f"{doing} {error}".strip(), "error")
+    except Exception as error:  # the face that talks to the person: one of the three places
+        logging.error("%s\n%s", doing, traceback.format_exc())
+        cause = f"{type(error).__name__}: {error}"
+        told = _("This should not have happened ({cause}). The log of the application has the details.")
+        tell(f"{doing} {told.format(cause=cause)}".strip(), "error")
 
 
 class Panel:
@@ -90,20 +106,9 @@ class Panel:
         if widget.connect(signal, safely) is False:
             raise ValueError(f"{widget.objectName} has no signal {signal}")
 
-    @contextmanager
-    def run_safely(self, doing: str = "") -> Iterator[None]:
+    def run_safely(self, doing: str = "") -> AbstractContextManager[None]:
         """Tell the person of whatever goes wrong inside; `doing` says what failed."""
-        try:
-            yield
-        except TaskCancelled as stopped:
-            self.workspace.tell(str(stopped), "info")
-        except AssistantError as error:
-            self.workspace.tell(f"{doing} {error}".strip(), "error")
-        except Exception as error:  # the face that talks to the person: one of the three places
-            logging.error("%s\n%s", doing or type(self).__name__, traceback.format_exc())
-            cause = f"{type(error).__name__}: {error}"
-            told = _("This should not have happened ({cause}). The log of the application has the details.")
-            self.workspace.tell(f"{doing} {told.format(cause=cause)}".strip(), "error")
+        return running_safely(self.workspace.tell, doing)
 
     def follow(self, job: Any, doing: str = "", done: Callable[[Any], None] | None = None) -> Any:
         """Start a job of the logic: its error reaches the person, its result goes to `done`; gives the job."""

@@ -330,7 +330,7 @@ class Client:
         self._polled = time.monotonic()
         try:
             self._link = Link(self._make_transport(), self._hello, self.limits.start_s)
-        except WorkerLost as error:
+        except AssistantError as error:
             self._fail_waiting(error)
         return self._link
 

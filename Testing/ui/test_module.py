@@ -1,0 +1,283 @@
+"""The module as the application sets it up: scripts, window, scenes, reload; real worker, real scene."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import slicer_double
+
+from ct3d.errors import InvalidRequest, TaskCancelled, WorkerLost
+
+SAMPLE = "slicerio"
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def the_module(the_double, worker_python, tmp_path):
+    """CT3DAssistant.py loaded into the stand-in application, with this test's own settings file."""
+    application, qt = the_double
+    qt.QSettings().setValue("CT3DAssistant/workerPython", str(worker_python))
+    session = slicer_double.install(application, qt.QSettings())
+    yield slicer_double.load_module()
+    slicer_double.uninstall(session)
+
+
+@pytest.fixture
+def a_logic(the_module):
+    return the_module.CT3DAssistantLogic()
+
+
+@pytest.fixture
+def a_ct(a_sample):
+    """Reads a sample into the application's scene."""
+    import slicer
+    from CT3DAssistantLib.scene import add_volume
+
+    from ct3d.imaging.files import read_volume
+
+    def read(name="CT"):
+        volume, notes = read_volume(a_sample(SAMPLE))
+        return add_volume(slicer.mrmlScene, volume, name=name, notes=notes)
+
+    return read
+
+
+@pytest.fixture
+def turn(the_double):
+    """Turns the event loop until something holds."""
+
+    def until(is_true, within_s=60.0):
+        deadline = time.monotonic() + within_s
+        while not is_true():
+            the_double[0].processEvents()
+            time.sleep(0.001)
+            assert time.monotonic() < deadline, "it never came to pass"
+
+    return until
+
+
+def open_bundle(path):
+    """Reads an analysed scene into the application's; gives the volume."""
+    import slicer
+    from CT3DAssistantLib.scene import load_mrb
+
+    (node,) = load_mrb(slicer.mrmlScene, path)
+    return node
+
+
+def test_a_script_analyses_asks_and_exports_without_the_window(a_logic, a_ct, tmp_path):
+    threads, heard, node = threading.active_count(), [], a_ct()
+    case = a_logic.analyze(node, onProgress=lambda progress: heard.append(progress.fraction))
+    assert case.regions and case.landmarks and case.attributes and case.findings and case.sentences
+    assert heard == sorted(heard) and heard[-1] > 0.9
+    asked = a_logic.ask(node, "How large is the right lung?")
+    assert asked.answers[-1].text and a_logic.case(node) == asked
+    names = {path.name for path in a_logic.export(node, tmp_path / "out")}
+    assert {"case.json", "report.html", "regions.seg.nrrd", "landmarks.mrk.json", "case.mrb"} <= names
+    assert threading.active_count() == threads
+    assert not {"torch", "transformers", "xllamacpp"} & set(sys.modules)
+
+
+def test_a_script_may_go_on_and_look_at_the_job_later(a_logic, a_ct, turn):
+    job = a_logic.segment(a_ct(), waitForCompletion=False)
+    assert not job.done
+    turn(lambda: job.done)
+    assert job.result().regions
+
+
+def test_what_goes_wrong_reaches_the_script_as_its_typed_error(a_logic, a_ct):
+    with pytest.raises(InvalidRequest, match="Analyse it first"):
+        a_logic.ask(a_ct(), "How large is the heart?")
+
+
+def test_all_logics_share_one_worker_and_one_workspace(the_module):
+    first, second = the_module.CT3DAssistantLogic(), the_module.CT3DAssistantLogic()
+    assert first.workspace is second.workspace
+    first.close()
+    assert second.workspace is first.workspace  # a new one
+
+
+def test_the_application_ends_the_worker_and_removes_the_exchange_folder(a_logic, turn):
+    import slicer
+
+    job = a_logic.sitting.client.connect()
+    turn(lambda: job.done)
+    pid, folder = job.result().pid, a_logic.sitting.exchange.path
+    slicer.app.emit("aboutToQuit()")
+    assert not folder.exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_parameter_node_and_the_cases_are_never_mistaken_for_each_other(a_logic, an_analysed_bundle):
+    import slicer
+    from CT3DAssistantLib.ownership import parameter_node, parameter_nodes
+
+    node = open_bundle(an_analysed_bundle(SAMPLE))
+    parameters = a_logic.getParameterNode()
+    assert parameters.parameterNode is not parameter_node(slicer.mrmlScene, node)
+    assert parameters.parameterNode not in parameter_nodes(slicer.mrmlScene)
+    assert a_logic.getParameterNode().parameterNode is parameters.parameterNode
+    a_logic.workspace.volume_node = node
+    assert a_logic.getParameterNode().inputVolume is node
+    for keep_singletons in (0, 1):
+        slicer.mrmlScene.Clear(keep_singletons)
+        assert a_logic.getParameterNode().inputVolume is None
+        assert not parameter_nodes(slicer.mrmlScene)
+
+
+def test_the_parameter_node_refers_to_what_the_chosen_volume_has(a_logic, a_ct, an_analysed_bundle, turn):
+    import slicer
+    from CT3DAssistantLib.ownership import node_of, parameter_node
+
+    node, other = open_bundle(an_analysed_bundle(SAMPLE)), a_ct("Other")
+    workspace, scene = a_logic.workspace, slicer.mrmlScene
+    workspace.volume_node = node
+    turn(lambda: workspace.state.caseNode is not None)
+    assert workspace.state.caseNode is parameter_node(scene, node)
+    assert workspace.state.segmentation is node_of(scene, node, "segmentation")
+    assert workspace.state.landmarks is node_of(scene, node, "landmarks")
+    workspace.volume_node = other
+    turn(lambda: workspace.state.caseNode is None)
+    assert workspace.state.segmentation is None and workspace.state.landmarks is None
+
+
+def test_the_window_is_set_up_without_a_main_window(the_module, turn):
+    from CT3DAssistantLib.panels import PANELS
+
+    widget = slicer_double.open_widget()
+    assert len(widget.window.panels) == len(PANELS), widget.window.ui.messageLabel.text
+    assert "Not for clinical use" in widget.window.ui.bannerLabel.text
+    widget.enter()
+    widget.exit()
+    widget.cleanup()
+
+
+def test_closing_the_scene_ends_an_analysis_within_a_second(the_module, a_ct, turn):
+    import slicer
+
+    widget = slicer_double.open_widget()
+    node = a_ct()
+    widget.logic.workspace.volume_node = node
+    job = widget.logic.analyze(node, waitForCompletion=False)
+    heard = []
+    job.add_done_callback(heard.append)
+    turn(lambda: widget.logic.sitting.client.worker is not None)
+    began = time.monotonic()
+    slicer.mrmlScene.Clear()
+    turn(lambda: heard)
+    assert time.monotonic() - began < 1.0
+    assert isinstance(job.error, TaskCancelled)
+    assert widget.logic.workspace.volume_node is None and widget.logic.workspace.case is None
+    assert widget.logic.analyze(a_ct()).regions  # the next scene
+
+
+def test_a_volume_that_is_removed_ends_its_analysis_with_the_reason(a_logic, a_ct, turn):
+    import slicer
+
+    node, other = a_ct(), a_ct("Other")
+    job = a_logic.analyze(node, waitForCompletion=False)
+    goes_on = a_logic.segment(other, waitForCompletion=False)
+    turn(lambda: a_logic.sitting.client.worker is not None)
+    began = time.monotonic()
+    slicer.mrmlScene.RemoveNode(node)
+    turn(lambda: job.done)
+    assert time.monotonic() - began < 1.0
+    with pytest.raises(InvalidRequest, match="removed from the scene"):
+        job.result()
+    turn(lambda: goes_on.done)
+    assert goes_on.result().regions
+
+
+def test_two_volumes_that_are_analysed_at_the_same_time_never_mix(a_logic, a_ct, turn):
+    import numpy as np
+    import slicer
+
+    first, second = a_ct("First"), a_ct("Second")
+    slicer.util.updateVolumeFromArray(second, np.ascontiguousarray(slicer.util.arrayFromVolume(second)[:-3]))
+    jobs = [a_logic.segment(node, waitForCompletion=False) for node in (first, second)]
+    turn(lambda: all(job.done for job in jobs), 120)
+    cases = [a_logic.case(node) for node in (first, second)]
+    assert cases[0].input.sha256 != cases[1].input.sha256
+    shapes = [slicer.util.arrayFromVolume(node).shape for node in (first, second)]
+    assert [case.input.geometry.shape_kji for case in cases] == shapes
+
+
+def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module, an_analysed_bundle, turn):
+    import slicer
+
+    node = open_bundle(an_analysed_bundle(SAMPLE))
+    widget = slicer_double.open_widget()
+    widget.logic.workspace.volume_node = node
+    job = widget.logic.sitting.client.connect()
+    turn(lambda: job.done)
+    old = sys.modules["CT3DAssistantLib.workspace"]
+    widget.onReload()
+    assert not Path(f"/proc/{job.result().pid}").exists()
+    assert sys.modules["CT3DAssistantLib.workspace"] is not old
+    new = slicer.modules.CT3DAssistantWidget
+    assert new is not widget and new.logic.workspace.volume_node is node
+    assert new.logic.workspace.case.sentences
+    sys.modules["CT3DAssistantLib.workspace"] = old
+
+
+def test_a_killed_worker_is_told_and_the_next_click_works(the_module, an_analysed_bundle, turn):
+    widget = slicer_double.open_widget()
+    workspace = widget.logic.workspace
+    workspace.volume_node = open_bundle(an_analysed_bundle(SAMPLE))
+    before = workspace.case
+    job = widget.logic.measure(workspace.volume_node, waitForCompletion=False)
+    turn(lambda: widget.logic.sitting.client.worker is not None)
+    os.kill(widget.logic.sitting.client.worker.pid, signal.SIGKILL)
+    turn(lambda: job.done)
+    assert any(isinstance(error, WorkerLost) for error in job.errors.values()) or job.error is None
+    assert workspace.case.sentences == before.sentences
+    assert widget.logic.measure(workspace.volume_node).attributes
+
+
+def test_a_saved_scene_comes_back_in_a_new_process(the_module, an_analysed_bundle, turn, tmp_path):
+    import slicer
+    from CT3DAssistantLib.scene import save_mrb
+
+    widget = slicer_double.open_widget()
+    workspace = widget.logic.workspace
+    workspace.volume_node = open_bundle(an_analysed_bundle(SAMPLE))
+    workspace.state.profile = "rules"
+    turn(lambda: workspace.state.caseNode is not None)
+    save_mrb(slicer.mrmlScene, tmp_path / "saved.mrb")
+    code = f"""
+import sys
+sys.path[:0] = [{str(HERE)!r}, {str(slicer_double.CODE)!r}]
+import pythonqt_double, slicer_double
+application, qt = pythonqt_double.install()
+session = slicer_double.install(application, qt.QSettings())
+slicer_double.load_module()
+widget = slicer_double.open_widget()
+from CT3DAssistantLib.scene import load_mrb
+import slicer
+load_mrb(slicer.mrmlScene, {str(tmp_path / "saved.mrb")!r})
+application.processEvents()
+workspace = widget.logic.workspace
+state = workspace.state
+assert state.inputVolume is workspace.volume_node is not None
+assert state.profile == "rules", state.profile
+assert state.caseNode and state.segmentation and state.landmarks
+print("CASE", workspace.case.to_json())
+slicer_double.uninstall(session)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.partition("CASE ")[2].strip() == workspace.case.to_json()
+
+
+def test_the_samples_are_registered_once(the_module):
+    import slicer
+
+    sources = slicer.modules.sampleDataSources["CT3DAssistant"]
+    slicer.modules.CT3DAssistantInstance.registerSamples()
+    assert len(sources) == len({source.sampleName for source in sources}) > 1
+    assert all(Path(source.thumbnailFileName).is_file() for source in sources)
