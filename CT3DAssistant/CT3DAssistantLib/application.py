@@ -1,4 +1,4 @@
-"""One sitting inside the application: worker, logic and workspace over its scene, for panels and scripts alike."""
+"""One sitting inside the application: worker, logic and workspace over its scene, for panels and scripts."""
 
 from collections.abc import Callable
 from functools import partial

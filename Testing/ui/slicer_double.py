@@ -1,4 +1,4 @@
-"""Stand-ins for what the application has and the slicer-core wheel lacks, so that a scripted module can be set up.
+"""Stand-ins for what the application has and the slicer-core wheel lacks, to set up a scripted module.
 
 Each follows what the genuine one does where a module can notice it: the base classes of scripted modules, the
 parameter node wrapper, the application object, the module list, reload, and the Sample Data module. What is
@@ -18,7 +18,7 @@ BASES = "slicer.ScriptedLoadableModule"
 
 
 class Signals:
-    """What PythonQt offers on a QObject: connect by signature, and here `emit` in place of the application."""
+    """What PythonQt offers on a QObject: connect by signature; `emit` is for the tests."""
 
     def __init__(self):
         self._slots: dict[str, list] = {}
@@ -119,7 +119,7 @@ class ScriptedLoadableModuleWidget:
 class ScriptedLoadableModuleLogic:
     """Gives the scene's one parameter node of the module."""
 
-    def __init__(self, parent=None):
+    def __init__(self, parent=None):  # noqa: ARG002
         super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Logic")
         self.isSingletonParameterNode = True
@@ -245,6 +245,7 @@ class ModuleParent:
 def install(qt_application, settings) -> Any:
     """Puts the stand-ins into `slicer`; gives the session whose scene is slicer.mrmlScene."""
     import slicer
+
     from CT3DAssistantLib.headless import boot
 
     session = boot()

@@ -36,9 +36,9 @@ def a_logic(the_module):
 def a_ct(a_sample):
     """Reads a sample into the application's scene."""
     import slicer
-    from CT3DAssistantLib.scene import add_volume
 
     from ct3d.imaging.files import read_volume
+    from CT3DAssistantLib.scene import add_volume
 
     def read(name="CT"):
         volume, notes = read_volume(a_sample(SAMPLE))
@@ -64,6 +64,7 @@ def turn(the_double):
 def open_bundle(path):
     """Reads an analysed scene into the application's; gives the volume."""
     import slicer
+
     from CT3DAssistantLib.scene import load_mrb
 
     (node,) = load_mrb(slicer.mrmlScene, path)
@@ -115,6 +116,7 @@ def test_the_application_ends_the_worker_and_removes_the_exchange_folder(a_logic
 
 def test_the_parameter_node_and_the_cases_are_never_mistaken_for_each_other(a_logic, an_analysed_bundle):
     import slicer
+
     from CT3DAssistantLib.ownership import parameter_node, parameter_nodes
 
     node = open_bundle(an_analysed_bundle(SAMPLE))
@@ -132,6 +134,7 @@ def test_the_parameter_node_and_the_cases_are_never_mistaken_for_each_other(a_lo
 
 def test_the_parameter_node_refers_to_what_the_chosen_volume_has(a_logic, a_ct, an_analysed_bundle, turn):
     import slicer
+
     from CT3DAssistantLib.ownership import node_of, parameter_node
 
     node, other = open_bundle(an_analysed_bundle(SAMPLE)), a_ct("Other")
@@ -241,6 +244,7 @@ def test_a_killed_worker_is_told_and_the_next_click_works(the_module, an_analyse
 
 def test_a_saved_scene_comes_back_in_a_new_process(the_module, an_analysed_bundle, turn, tmp_path):
     import slicer
+
     from CT3DAssistantLib.scene import save_mrb
 
     widget = slicer_double.open_widget()

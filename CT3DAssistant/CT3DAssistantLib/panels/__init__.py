@@ -1,4 +1,4 @@
-"""The sections of the module's window, in reading order. A file that can't be imported costs its section only."""
+"""The sections of the window, in reading order. A file that can't be imported costs its section only."""
 
 PANELS = (  # file: class
     "case_panel:CasePanel",

@@ -1,4 +1,4 @@
-"""What every panel is: a window part from a .ui file over the workspace, and the place where errors reach the person.
+"""What every panel is: a window part from a .ui file over the workspace, and where errors reach the person.
 
 Written for PythonQt: Qt's properties are attributes, signals are connected by their C++ signature, no keyword
 arguments go into Qt. `Panel.on` is the one way to connect a slot, so that nothing a person clicks can fail
@@ -111,7 +111,7 @@ class Panel:
         return running_safely(self.workspace.tell, doing)
 
     def follow(self, job: Any, doing: str = "", done: Callable[[Any], None] | None = None) -> Any:
-        """Start a job of the logic: its error reaches the person, its result goes to `done`; gives the job."""
+        """Start a job of the logic; its error reaches the person, its result goes to `done`."""
 
         def ended(finished: Any) -> None:
             with self.run_safely(doing):
