@@ -11,6 +11,7 @@ from typing import Any
 
 import slicer
 
+from ct3d.cards import load_card
 from ct3d.case import Case, Input, Scope
 from ct3d.client.client import Client, Job
 from ct3d.errors import AssistantError, InvalidRequest
@@ -27,6 +28,7 @@ from ct3d.protocol.tasks import (
     LandmarkParams,
     MaskLayer,
     MeasureParams,
+    MeasureResult,
     ReportParams,
     SegmentParams,
     SegmentResult,
@@ -36,7 +38,9 @@ from ct3d.protocol.tasks import (
 )
 from CT3DAssistantLib.archive import put_away
 from CT3DAssistantLib.chain import Chain
-from CT3DAssistantLib.ownership import node_of
+from CT3DAssistantLib.errand import Errand
+from CT3DAssistantLib.model_input import refuse_input, seeing
+from CT3DAssistantLib.ownership import fingerprinting, node_of, note_measured
 from CT3DAssistantLib.place import Place, Places
 from CT3DAssistantLib.profiles import Profile, profile_of
 from CT3DAssistantLib.results import Stage, failed, merge, show
@@ -188,11 +192,21 @@ class AssistantLogic:
             return None
         return Places(case, in_segments(masks) if masks else lambda _region: None).of(evidence)
 
+    def show_input(self, volume_node: VolumeNode, card: str) -> Errand:
+        """What a card's model sees of a volume; the result is a volume node beside it, used again.
+
+        Raises:
+            InvalidRequest: if there is no such card.
+        """
+        load_card(card)
+        return Errand(self.client, seeing(self.client, self.exchange_dir, volume_node, card))
+
     def write_report(self, volume_node: VolumeNode) -> None:
         """Bring the report's text node up to the case, after a person has changed a sentence."""
         add_report(self.scene, volume_node, case_of(self.scene, volume_node))
 
     def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
+        refuse_input(volume_node)
         work = _Work(self, volume_node, asked, fresh=fresh)
         return Chain(self.client, work, tasks, on_progress=on_progress, on_text=on_text)
 
@@ -205,6 +219,7 @@ class _Work:
     ):
         self.logic, self.volume_node, self.asked = logic, volume_node, asked
         self._masks: tuple[MaskLayer, ...] | None = None  # None: as the scene shows them
+        self._measured = ""  # fingerprint of those masks; "": of the scene's own
         self._ref: VolumeRef | None = None
         known = None if fresh else logic.case_of(volume_node)
         if known is None and not fresh:
@@ -236,6 +251,8 @@ class _Work:
             self._ref = VolumeRef(array, volume.geometry.ijk_to_ras)
             self._started = replace(self._started, input=replace(self._started.input, sha256=array.sha256))
         if task in SEES_MASKS and self._masks is None:
+            node = node_of(self.logic.scene, self.volume_node, "segmentation")
+            self._measured = (yield from fingerprinting(node)) if node else ""
             layers, masks = (yield from reading_layers_of(self.logic.scene, self.volume_node)), []
             for name, layer in layers.items():
                 array = yield from storing_array(layer, self.logic.exchange_dir)
@@ -264,6 +281,9 @@ class _Work:
         if isinstance(result, SegmentResult):
             self._masks = result.layers
         self._keep(merge(result, self.case))
+        node = node_of(self.logic.scene, self.volume_node, "segmentation")
+        if isinstance(result, MeasureResult) and node is not None:
+            note_measured(node, self._measured)
         folder = self.logic.exchange_dir
         layers = {layer.name: open_array(layer.array, folder) for layer in self._masks or ()}
         for _ in show(result, self.case, Stage(self.logic.scene, self.volume_node, layers)):

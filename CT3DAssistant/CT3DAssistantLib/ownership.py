@@ -14,12 +14,15 @@ import numpy as np
 import slicer
 import vtk
 
+from ct3d.imaging.exchange import Bites, last
+
 MODULE = "CT3DAssistant"
 VOLUME = "volume"  # node reference role of the analysed volume
 ROLES = ("segmentation", "landmarks", "attributes", "report")
 RELEASED = "edited"  # nodes that a person changed and the case let go
 CASE = "case"  # parameter that holds the JSON
 FINGERPRINT = f"{MODULE}.fingerprint"
+MEASURED = f"{MODULE}.measured"  # attribute of a segmentation node: its fingerprint when it was measured
 FOLDER = f"{MODULE}.case"
 EDITED = " (edited)"
 
@@ -68,9 +71,16 @@ def claim(scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str
         kind: MRML class of the node.
         name: its name, where it is new.
     """
+    return last(claiming(scene, volume_node, role=role, kind=kind, name=name))
+
+
+def claiming(
+    scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str, name: str
+) -> Bites[Node]:
+    """`claim` in bites, for a thread that must not block."""
     parameters = make_parameter_node(scene, volume_node)
     node = parameters.GetNodeReference(role)
-    if node is not None and is_edited(node):
+    if node is not None and (yield from fingerprinting(node)) != node.GetAttribute(FINGERPRINT):
         node.SetName(node.GetName() + EDITED)
         node.RemoveAttribute(FINGERPRINT)
         parameters.AddNodeReferenceID(RELEASED, node.GetID())
@@ -114,7 +124,13 @@ def remove_node(scene: slicer.vtkMRMLScene, node: Node) -> None:
 
 def stamp(node: Node) -> None:
     """Remember a node's content as ours."""
-    node.SetAttribute(FINGERPRINT, fingerprint(node))
+    last(stamping(node))
+
+
+def stamping(node: Node) -> Bites[None]:
+    """`stamp` in bites, for a thread that must not block."""
+    content = yield from fingerprinting(node)
+    node.SetAttribute(FINGERPRINT, content)
 
 
 def is_edited(node: Node) -> bool:
@@ -122,15 +138,35 @@ def is_edited(node: Node) -> bool:
     return node.GetAttribute(FINGERPRINT) != fingerprint(node)
 
 
+def note_measured(node: Node, measured: str = "") -> None:
+    """Remember which state of a segmentation the measurements are of.
+
+    Args:
+        measured: its fingerprint at that time; "": as it was written here.
+    """
+    node.SetAttribute(MEASURED, measured or node.GetAttribute(FINGERPRINT) or "")
+
+
+def is_measured(node: Node) -> bool:
+    """Whether a segmentation is as it was when it was measured last."""
+    return (node.GetAttribute(MEASURED) or node.GetAttribute(FINGERPRINT)) == fingerprint(node)
+
+
 def fingerprint(node: Node) -> str:
     """Hash of what a person can change in a node; the same before saving and after loading."""
+    return last(fingerprinting(node))
+
+
+def fingerprinting(node: Node) -> Bites[str]:
+    """`fingerprint` in bites, for a thread that must not block."""
     kinds = {
         "vtkMRMLSegmentationNode": _segmentation_content,
         "vtkMRMLMarkupsFiducialNode": _markups_content,
         "vtkMRMLTableNode": _table_content,
-        "vtkMRMLTextNode": lambda text_node: text_node.GetText() or "",
+        "vtkMRMLTextNode": _text_content,
     }
-    return hashlib.sha256(repr(kinds[node.GetClassName()](node)).encode()).hexdigest()
+    content = yield from kinds[node.GetClassName()](node)
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def file_away(scene: slicer.vtkMRMLScene, volume_node: Node, node: Node) -> None:
@@ -155,35 +191,41 @@ def _item(hierarchy, node) -> int:
     return hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 
 
-def _segmentation_content(node) -> tuple:
-    """Per segment: id, name and label; per layer: where its voxels lie, and their checksum."""
+def _segmentation_content(node) -> Bites[list]:
+    """Per segment: id, name, where its voxels lie, and their checksum. Saving packs the segments into other
+    label maps under other labels, so neither counts.
+    """
     segmentation = node.GetSegmentation()
     names = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
-    segments = [(name, segmentation.GetSegment(name)) for name in names]
-    layers = [
-        _layer_content(segmentation.GetLayerDataObject(n)) for n in range(segmentation.GetNumberOfLayers())
-    ]
-    return sorted((name, segment.GetName(), segment.GetLabelValue()) for name, segment in segments), sorted(
-        layers
-    )
+    content = []
+    for name in sorted(names):
+        segment = segmentation.GetSegment(name)
+        if segment is not None:  # else it was removed since the last bite
+            content.append((name, *_segment_content(segment)))
+            yield
+    return content
 
 
-def _layer_content(image) -> tuple:
-    array = array_of(image)
-    box = bounding_box(array)
+def _segment_content(segment) -> tuple:
+    kind = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    image = segment.GetRepresentation(kind)
+    if image is None or image.GetPointData().GetScalars() is None:
+        return (segment.GetName(),)
+    mask = array_of(image) == segment.GetLabelValue()
+    box = bounding_box(mask)
     if box is None:
-        return ()
+        return (segment.GetName(),)
     k, j, i = (each.start for each in box)
     extent = image.GetExtent()
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     corner = matrix.MultiplyPoint((extent[0] + i, extent[2] + j, extent[4] + k, 1))[:3]
-    return tuple(round(x, 2) + 0.0 for x in corner), zlib.crc32(
-        np.ascontiguousarray(array[box], np.uint8).data
-    )
+    checksum = zlib.crc32(np.packbits(mask[box]).data)
+    return segment.GetName(), tuple(round(x, 2) + 0.0 for x in corner), mask[box].shape, checksum
 
 
-def _markups_content(node) -> list:
+def _markups_content(node) -> Bites[list]:
+    yield from ()
     count = node.GetNumberOfControlPoints()
     return [
         (
@@ -196,11 +238,17 @@ def _markups_content(node) -> list:
     ]
 
 
-def _table_content(node) -> list:
+def _table_content(node) -> Bites[list]:
+    yield from ()
     return [
         [node.GetCellText(row, column) for column in range(node.GetNumberOfColumns())]
         for row in range(node.GetNumberOfRows())
     ]
+
+
+def _text_content(node) -> Bites[str]:
+    yield from ()
+    return node.GetText() or ""
 
 
 def array_of(image) -> np.ndarray:

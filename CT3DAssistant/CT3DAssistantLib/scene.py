@@ -26,11 +26,13 @@ from CT3DAssistantLib.ownership import (
     array_of,
     bounding_box,
     claim,
+    claiming,
     make_parameter_node,
     node_of,
     parameter_node,
     parameter_nodes,
     stamp,
+    stamping,
 )
 from CT3DAssistantLib.place import PointIn, point_inside
 from CT3DAssistantLib.review import standing, state_text
@@ -146,7 +148,7 @@ def adding_segmentation(
 ) -> Iterator[None]:
     """`add_segmentation` in bites, for a thread that must not block."""
     name, kind = "regions", "vtkMRMLSegmentationNode"
-    node = claim(scene, volume_node, role="segmentation", kind=kind, name=name)
+    node = yield from claiming(scene, volume_node, role="segmentation", kind=kind, name=name)
     yield
     segmentation = node.GetSegmentation()
     while segmentation.GetNumberOfSegments():  # each clears its voxels in the map it shares, slowly
@@ -155,8 +157,7 @@ def adding_segmentation(
     node.CreateDefaultDisplayNodes()
     yield from writing_segments(node, layers, regions, _ijk_to_world(volume_node))
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    yield
-    stamp(node)
+    yield from stamping(node)
 
 
 def write_segments(
@@ -412,7 +413,8 @@ def on_grid_of(case: Case, volume: Volume) -> Case:
 
 def analysed_volumes(scene: Scene) -> tuple[VolumeNode, ...]:
     """Every volume of the scene that has a case."""
-    return tuple(node for node in (each.GetNodeReference(VOLUME) for each in parameter_nodes(scene)) if node)
+    analysed = [node for node in parameter_nodes(scene) if node.GetParameter(CASE)]
+    return tuple(filter(None, (node.GetNodeReference(VOLUME) for node in analysed)))
 
 
 def save_mrb(scene: Scene, path: Path) -> None:

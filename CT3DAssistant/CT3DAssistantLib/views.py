@@ -10,12 +10,12 @@ import slicer
 
 from ct3d.case import Point
 from CT3DAssistantLib.isolation import ISOLATED, isolate, restore
-from CT3DAssistantLib.ownership import MODULE, node_of, parameter_node
+from CT3DAssistantLib.model_input import input_nodes
+from CT3DAssistantLib.ownership import MODULE, node_of
 from CT3DAssistantLib.place import Place
 from CT3DAssistantLib.windows import SOFT, Window
 
 WINDOWED = f"{MODULE}.window"  # attribute of a volume's display node: grey scale before and during
-SEEN = "seen"  # node reference role of what a model saw of a volume
 POINT_FILL = 0.0  # a point must not lie under paint
 
 Node = slicer.vtkMRMLNode
@@ -66,9 +66,7 @@ class Views:
 
     def is_shown(self, volume_node: VolumeNode) -> bool:
         """Whether a slice view shows this volume, or what a model saw of it."""
-        parameters = parameter_node(self.scene, volume_node)
-        count = parameters.GetNumberOfNodeReferences(SEEN) if parameters else 0
-        ours = {volume_node.GetID()} | {parameters.GetNthNodeReferenceID(SEEN, n) for n in range(count)}
+        ours = {node.GetID() for node in (volume_node, *input_nodes(self.scene, volume_node))}
         shown = {
             name
             for view in self._nodes("vtkMRMLSliceCompositeNode")

@@ -70,6 +70,19 @@ def test_a_painted_voxel_counts_as_an_edit_and_reaches_the_masks(a_session, a_ph
     assert np.array_equal(layers_of(a_session.scene, node)["lesions"], painted)
 
 
+def test_other_label_maps_for_the_same_voxels_are_no_edit(a_session, a_phantom):
+    """Saving a scene packs segments that don't overlap into fewer label maps, under other labels."""
+    node = show_all(a_session.scene, a_phantom)
+    masks = node_of(a_session.scene, node, "segmentation")
+    before = masks.GetSegmentation().GetNumberOfLayers()
+    for segment in ("left_lung", "right_lung"):
+        masks.GetSegmentation().SeparateSegmentLabelmap(segment)
+    assert masks.GetSegmentation().GetNumberOfLayers() > before
+    assert not is_edited(masks)
+    masks.GetSegmentation().CollapseBinaryLabelmaps(False)
+    assert not is_edited(masks)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_what_was_only_saved_and_loaded_does_not_count_as_edited(
     role, a_session, another_session, a_phantom, tmp_path

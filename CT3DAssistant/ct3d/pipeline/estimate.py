@@ -39,6 +39,7 @@ COSTS = {  # by task, or by task and card where the card makes the difference
     "answer smollm2_135m_transformers": Cost(1400, 0, 10, 0),
     "report ": Cost(150, 0, 1, 0),  # without a language model
     "answer ": Cost(150, 0, 1, 0),
+    "prepare": Cost(150, 6, 0.5, 0.05),
     "estimate": Cost(60, 0, 0.1, 0),
 }
 

@@ -1,0 +1,18 @@
+"""Task "prepare": the volume as a card's model sees it, made by the same function as for the model."""
+
+from ct3d.errors import InvalidRequest
+from ct3d.imaging.prepare import prepare
+from ct3d.pipeline.job import Job
+from ct3d.protocol.tasks import PrepareParams, PrepareResult, VolumeRef
+
+
+def run(params: PrepareParams, job: Job) -> PrepareResult:
+    """Turn, resample, clip and crop one CT volume as the card says."""
+    card = job.card(params.card)
+    if card.input is None:
+        raise InvalidRequest(f"{card.title} sees no voxels, only what was measured. Choose another model.")
+    job.stage("resample", 0.0)
+    seen, way_back = prepare(job.volume(params.volume), card.input)
+    job.stage("store", 0.8)
+    ref = VolumeRef(job.store(seen.array), seen.geometry.ijk_to_ras)
+    return PrepareResult(ref, way_back.saw(card.id), job.step("prepare", card))
