@@ -116,9 +116,9 @@ class Chain:
         """Stop the task at work and all that would follow; ends within a second, with TaskCancelled or the
         reason that is given."""
         self._left.clear()
+        if not (self.done or self._is_cancelled):
+            self.error = reason
         self._is_cancelled = True
-        if not self.done:
-            self.error = self.error or reason
         if self._job is not None and not self.done:
             self._job.cancel()
 
