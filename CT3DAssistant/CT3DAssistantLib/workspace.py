@@ -113,7 +113,7 @@ class Workspace:
         parameters = self.volume_node and parameter_node(self.scene, self.volume_node)
         text = parameters.GetParameter(CASE) if parameters else ""
         if text != self._read[0]:
-            self._read = (text, Case.from_json(text))
+            self._read = (text, Case.from_json(text) if text else None)
         return self._read[1] if text else None
 
     def need_case(self) -> Case:
