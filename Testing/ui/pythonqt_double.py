@@ -22,7 +22,7 @@ import typing
 import weakref
 from collections.abc import Callable
 from enum import Enum
-from functools import lru_cache, partial, reduce
+from functools import cache, partial, reduce
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def make_wrapper(real: type, module: str, name: str = "") -> ClassWrapper:
     return made
 
 
-@lru_cache
+@cache
 def shell_of(kind: type) -> type:
     """The PySide class behind a Python subclass: hands Qt's virtual calls on to it."""
     names = {name for each in kind.__mro__ if each.__module__ != "qt" for name in vars(each)}
@@ -248,7 +248,7 @@ def unwrap(value: Any) -> Any:
 # properties
 
 
-@lru_cache
+@cache
 def property_indexes(kind: type) -> dict[str, int]:
     """Index of each property of a PySide class by name; `name` is PythonQt's alias of `objectName`."""
     meta = kind.staticMetaObject
@@ -343,7 +343,7 @@ def refuse_to_wait(function: Callable, title: str) -> None:
         raise RuntimeError(f"{title} would wait for a person; let the test answer in its place")
 
 
-@lru_cache
+@cache
 def signatures(function: Callable) -> tuple[tuple[inspect.Parameter, ...], ...]:
     """Positional parameters of each overload; nothing where PySide doesn't tell."""
     told = get_signature(function)
@@ -445,7 +445,7 @@ def as_plain(wanted: type, value: Any, original: Any) -> tuple[int, Any] | None:
 # enumerators
 
 
-@lru_cache
+@cache
 def enumerations(kind: type) -> dict[str, type[Enum]]:
     """Enumerations of a PySide class and of what it derives from, by name."""
     return {
@@ -456,14 +456,14 @@ def enumerations(kind: type) -> dict[str, type[Enum]]:
     }
 
 
-@lru_cache
+@cache
 def enumerators(kind: type) -> dict[str, int]:
     """Enumerators by their short names."""
     kinds = enumerations(kind).values()
     return {name: int_type(each)(value.value) for each in kinds for name, value in each.__members__.items()}
 
 
-@lru_cache
+@cache
 def int_type(kind: type[Enum]) -> type[int]:
     """The ints of an enumeration: they know where they belong, and sums and unions of them are plain ints."""
     return type(kind.__name__, (int,), {"__slots__": (), "__module__": "qt"})
@@ -504,7 +504,7 @@ def arity(signature: str) -> int:
     return len(inside.split(",")) if inside else 0
 
 
-@lru_cache
+@cache
 def signal_names(kind: type) -> dict[str, list[str]]:
     """Signatures of a PySide class's signals by name, as declared."""
     meta, names = kind.staticMetaObject, {}
