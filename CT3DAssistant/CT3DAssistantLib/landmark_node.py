@@ -112,6 +112,11 @@ def _second_mark(landmark: Landmark, review: PointReview) -> Mark:
     return Mark(landmark.id, landmark.title, landmark.definition, review.second_ras, not review.second)
 
 
+def second_node(scene: slicer.vtkMRMLScene) -> MarkupsNode | None:
+    """The second reader's node, where there is one."""
+    return next(iter(helpers(scene, "vtkMRMLMarkupsFiducialNode", "second")), None)
+
+
 def take_in_second(node: MarkupsNode, case: Case) -> Case:
     """The case with the points that the second reader dragged."""
     for name, ras in _changes(node, case):

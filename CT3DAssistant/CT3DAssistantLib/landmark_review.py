@@ -40,7 +40,7 @@ class Entry:
         review: what was decided; an open one where nothing was.
         flags: what is implausible about it, in words.
         risk: 0 and up; the queue's order.
-        why: what makes it risky, in words; "" where nothing does.
+        why: what makes it risky beside the flags, in words; "" where nothing does.
     """
 
     landmark: Landmark
@@ -86,7 +86,7 @@ def _entry(case: Case, landmark: Landmark, flags: tuple[str, ...]) -> Entry:
         reasons.append(f"Low confidence ({landmark.confidence:.2f}).")
     if impact > 1:
         reasons.append("Much depends on it.")
-    return Entry(landmark, review_of(case, landmark.id), flags, round(risk, 3), " ".join((*flags, *reasons)))
+    return Entry(landmark, review_of(case, landmark.id), flags, round(risk, 3), " ".join(reasons))
 
 
 def is_lesion(case: Case, landmark: Landmark) -> bool:

@@ -1,0 +1,228 @@
+"""One person going through the landmarks of a volume: where they are, what they decide, what they see.
+
+No Qt: the panel, a script and a test without a screen drive the same one. The case holds every decision at
+once; this holds only which landmark is under review and in which role the person reads.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ct3d.case import Case, Landmark
+from CT3DAssistantLib.landmark_aids import off_masks, pointed_at, show_radius
+from CT3DAssistantLib.landmark_node import (
+    blind,
+    remove_second,
+    second_node,
+    show_review,
+    show_second,
+    take_in,
+    take_in_second,
+    unlock_only,
+)
+from CT3DAssistantLib.landmark_review import (
+    Entry,
+    accept,
+    last_decision,
+    move,
+    next_open,
+    place_second,
+    queue,
+    reject,
+    review_of,
+    reviewed_points,
+    undefine,
+    undefine_second,
+    undo,
+)
+from CT3DAssistantLib.ownership import node_of
+from CT3DAssistantLib.plausibility import plausibility
+from CT3DAssistantLib.readers import next_for_second
+from CT3DAssistantLib.scene import analysed_volumes
+from CT3DAssistantLib.workspace import Workspace
+
+ZOOM_MM = 100.0
+
+
+class LandmarkSession:
+    """The review of one workspace's landmarks.
+
+    Args:
+        workspace: whose chosen volume is reviewed.
+        safely: gives a context that tells the person of errors, for what a drag in a view sets off.
+
+    Attributes:
+        current: id of the landmark under review; "" for none.
+        is_active: whether the person reviews now; only then can the current point be dragged.
+        is_blinded: whether a second reader is at work, who must see nothing of program and first reader.
+        zooms: whether the views zoom to the landmark they come to.
+    """
+
+    def __init__(self, workspace: Workspace, safely: Callable[[], AbstractContextManager[None]]):
+        self.workspace = workspace
+        self.current = ""
+        self.is_active = False
+        self.is_blinded = False
+        self.zooms = True
+        self._safely = safely
+        self._watched: list[tuple[Any, int]] = []
+
+    @property
+    def case(self) -> Case | None:
+        """The chosen volume's case, where it has landmarks."""
+        case = self.workspace.case
+        return case if case and case.landmarks else None
+
+    @property
+    def node(self) -> Any:
+        """The markups of the case; None where there are none."""
+        volume_node = self.workspace.volume_node
+        return volume_node and node_of(self.workspace.scene, volume_node, "landmarks")
+
+    @property
+    def can_undo(self) -> bool:
+        return self.case is not None and last_decision(self.case, second=self.is_blinded) is not None
+
+    def entries(self) -> tuple[Entry, ...]:
+        """The review queue, with what is implausible by points and masks as they are."""
+        case = self.case
+        if case is None:
+            return ()
+        masks = node_of(self.workspace.scene, self.workspace.volume_node, "segmentation")
+        return queue(case, plausibility(case, off_mask=off_masks(masks, case.regions) if masks else None))
+
+    def shown(self, name: str) -> Landmark | None:
+        """A landmark as it was left: what the views show."""
+        points = reviewed_points(self.case) if self.case else ()
+        return next((each for each in points if each.id == name), None)
+
+    # decisions
+
+    def decide(self, verb: str) -> None:
+        """Decide about the current landmark and go on: "accept", "reject", "move" or "undefine".
+
+        A move goes to where the mouse points, else to where the slice views cross. A second reader can only
+        move, which is to place, and undefine.
+        """
+        first = {"accept": accept, "reject": reject, "move": move, "undefine": undefine}
+        changes = {"move": place_second, "undefine": undefine_second} if self.is_blinded else first
+        if verb not in changes or self.case is None:
+            return
+        where = (pointed_at(self.workspace.scene),) if verb == "move" else ()
+        self.workspace.change(changes[verb], self.current, *where)
+        self.go(self.next_open() or self.current)
+
+    def undo(self) -> None:
+        """Take the last decision back and go to its landmark.
+
+        Raises:
+            InvalidRequest: if there is none.
+        """
+        action = last_decision(self.workspace.need_case(), second=self.is_blinded)
+        self.workspace.change(undo, second=self.is_blinded)
+        self.go(action.target.partition("/")[2])
+
+    def next_open(self) -> str:
+        """Id of the next landmark to decide about; "" where all are decided."""
+        if self.case is None:
+            return ""
+        if self.is_blinded:
+            return next_for_second(self.case, self.current)
+        return next_open(self.entries(), self.current)
+
+    def go(self, name: str) -> None:
+        """Come to a landmark: jump and zoom to it, its region forward.
+
+        For a second reader the views stay, but for a point they have placed themselves.
+        """
+        self.current = name
+        if self.is_blinded:
+            ras = review_of(self.case, name).second_ras
+        else:
+            self.workspace.select(f"landmark/{name}")
+            point = self.shown(name)
+            ras = point.position_ras if point else None
+        if ras is not None and self.zooms:
+            self.workspace.views.zoom(ras, ZOOM_MM)
+        elif ras is not None:
+            self.workspace.views.jump(ras)
+        self.show_aids()
+
+    # the scene
+
+    def update(self) -> None:
+        """Bring case and nodes together: drags become decisions, decisions show in the nodes."""
+        self.take_in()
+        scene, volume_node, case = self.workspace.scene, self.workspace.volume_node, self.case
+        for node in analysed_volumes(scene):
+            blind(scene, node, self.is_blinded and node is volume_node)
+        if case is not None and self.node is not None:
+            show_review(self.node, case)
+        if case is not None and self.is_blinded:
+            show_second(scene, volume_node, case)
+        else:
+            remove_second(scene)
+        self._watch()
+        if case is None or case.entry(f"landmark/{self.current}") is None:
+            self.current = ""
+            self.current = self.next_open()
+        self.show_aids()
+
+    def take_in(self) -> None:
+        """What was dragged by hand becomes a decision, whenever it was dragged."""
+        case, node, second = self.case, self.node, second_node(self.workspace.scene)
+        if case is None:
+            return
+        changed = take_in(node, case) if node is not None else case
+        if self.is_blinded and second is not None:
+            changed = take_in_second(second, changed)
+        if changed is case:
+            return
+        self.workspace.change(lambda _case: changed)
+        if node is not None:
+            show_review(node, changed)
+        if self.is_blinded and second is not None:
+            show_second(self.workspace.scene, self.workspace.volume_node, changed)
+
+    def show_aids(self) -> None:
+        """The point that can be dragged and the sphere around it: only while a person reviews."""
+        is_on = self.is_active and self.case is not None
+        point = self.shown(self.current) if is_on and not self.is_blinded else None
+        show_radius(self.workspace.scene, point and point.position_ras, point and point.radius_mm)
+        for node, _tag in self._watched:
+            if node.GetScene() is not None:
+                unlock_only(node, self.current if is_on else "")
+
+    def read_blinded(self, is_blinded: bool) -> None:
+        """Become the second reader, or the first one again."""
+        self.workspace.select("")  # nothing stays highlighted that could tell
+        self.is_blinded = is_blinded
+        self.current = ""
+        self.update()
+
+    def close(self) -> None:
+        """Lock all points, show what was hidden, stop listening."""
+        self.is_active = self.is_blinded = False
+        scene = self.workspace.scene
+        self.show_aids()
+        self._unwatch()
+        for node in analysed_volumes(scene):
+            blind(scene, node, False)
+        remove_second(scene)
+
+    def _watch(self) -> None:
+        second = second_node(self.workspace.scene) if self.is_blinded else None
+        nodes = [node for node in (self.node, second) if node is not None]
+        if [node for node, _tag in self._watched] != nodes:
+            self._unwatch()
+            for node in nodes:
+                self._watched.append((node, node.AddObserver(node.PointEndInteractionEvent, self._dragged)))
+
+    def _unwatch(self) -> None:
+        for node, tag in self._watched:
+            node.RemoveObserver(tag)
+        self._watched.clear()
+
+    def _dragged(self, _node: Any, _event: str) -> None:
+        with self._safely():
+            self.take_in()
