@@ -28,7 +28,9 @@ LEFT = Qt.MouseButton.LeftButton
 def click(widget: Any) -> None:
     """Click a button, a check box, a section's header, or any other widget in its middle."""
     target = reachable(widget)
-    click_at(target, _where_to_click(target))
+    place = _where_to_click(target)
+    _scroll_to(target, place)
+    click_at(target, place)
 
 
 def click_at(target: QWidget, place: QPoint) -> None:
@@ -150,12 +152,17 @@ def reachable(widget: Any) -> QWidget:
     return target
 
 
-def _scroll_to(target: QWidget) -> None:
+def _scroll_to(target: QWidget, place: QPoint | None = None) -> None:
+    """Scroll a widget into view; one that is taller than the view, so that a place of it can be seen."""
     parent = target.parentWidget()
     while parent is not None:
         if isinstance(parent, QScrollArea):
             parent.ensureWidgetVisible(target)
+            if place is not None:
+                there = target.mapTo(parent.widget(), place)
+                parent.ensureVisible(there.x(), there.y())
         parent = parent.parentWidget()
+    QApplication.processEvents()
 
 
 def _where_to_click(target: QWidget) -> QPoint:
