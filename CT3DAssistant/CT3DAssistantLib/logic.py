@@ -4,7 +4,7 @@ Each verb returns at once with a job. Its callbacks, and the changes to the scen
 polls the client, in the caller's thread.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from ct3d.case import Case, Input, Scope
 from ct3d.client.client import Client, Job
 from ct3d.errors import AssistantError, InvalidRequest
 from ct3d.imaging.check import check_ct
-from ct3d.imaging.exchange import open_array, storing_array
+from ct3d.imaging.exchange import open_array, remove_arrays, storing_array
 from ct3d.imaging.volume import Volume
 from ct3d.protocol.messages import Progress
 from ct3d.protocol.tasks import (
     AnswerParams,
+    ArrayRef,
     CheckParams,
     EstimateParams,
     EstimateResult,
@@ -95,6 +96,7 @@ class AssistantLogic:
         self.client = client
         self.exchange_dir = Path(exchange_dir)
         self.profile = profile or profile_of("")
+        self._at_hand: frozenset[str] = frozenset()  # arrays of the volume that was worked on last
 
     def analyze(
         self, volume_node: VolumeNode, on_progress: OnProgress | None = None, on_text: OnText | None = None
@@ -205,6 +207,14 @@ class AssistantLogic:
         """Bring the report's text node up to the case, after a person has changed a sentence."""
         add_report(self.scene, volume_node, case_of(self.scene, volume_node))
 
+    def hold(self, arrays: Iterable[ArrayRef]) -> None:
+        """Keep these arrays in the exchange folder for the next task on the same volume."""
+        self._at_hand = frozenset(array.sha256 for array in arrays)
+
+    def tidy(self) -> None:
+        """Remove all other arrays from the exchange folder. Only while nothing runs."""
+        remove_arrays(self.exchange_dir, keep=self._at_hand)
+
     def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
         refuse_input(volume_node)
         work = _Work(self, volume_node, asked, fresh=fresh)
@@ -258,6 +268,13 @@ class _Work:
                 array = yield from storing_array(layer, self.logic.exchange_dir)
                 masks.append(MaskLayer(name, array))
             self._masks = tuple(masks)
+        self._hold()
+
+    def _hold(self) -> None:
+        volume = (self._ref.array,) if self._ref else ()
+        masks = (layer.array for layer in self._masks or ())
+        if volume:
+            self.logic.hold((*volume, *masks))
 
     def params(self, task: str) -> Any:
         card = self.logic.profile.card_of("segment" if task == "estimate" else task)
@@ -280,6 +297,7 @@ class _Work:
         self._check_volume()
         if isinstance(result, SegmentResult):
             self._masks = result.layers
+            self._hold()
         self._keep(merge(result, self.case))
         node = node_of(self.logic.scene, self.volume_node, "segmentation")
         if isinstance(result, MeasureResult) and node is not None:

@@ -192,7 +192,13 @@ class Workspace:
     def _ended(self, job: Any) -> None:
         if job in self.jobs:
             self.jobs.remove(job)
+        self._later(self._tidy)
         self.touch()
+
+    def _tidy(self) -> None:
+        """Give back the disk space of what no task needs; who waits for a result has taken it by now."""
+        if not self.jobs:
+            self.logic.tidy()
 
     def _tell_all(self) -> None:
         self._is_due = False

@@ -14,6 +14,7 @@ import slicer_double
 from ct3d.errors import InvalidRequest, TaskCancelled, WorkerLost
 
 SAMPLE = "slicerio"
+DENSER_HU = 50
 HERE = Path(__file__).parent
 
 
@@ -61,17 +62,38 @@ def turn(the_double):
     return until
 
 
-def open_bundle(path):
-    """Reads an analysed scene into the application's; gives the volume."""
+@pytest.fixture
+def open_case(the_module, an_analysed_bundle):
+    """Reads the analysed sample into the application's scene, beside what is there; gives the volume."""
     import slicer
 
     from CT3DAssistantLib.scene import load_mrb
 
-    (node,) = load_mrb(slicer.mrmlScene, path)
-    return node
+    def opened():
+        before = set(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+        volumes = load_mrb(slicer.mrmlScene, an_analysed_bundle(SAMPLE), clear=False)
+        return next(node for node in volumes if node not in before)
+
+    return opened
+
+
+@pytest.fixture
+def open_denser(open_case):
+    """The analysed sample once more, every voxel 50 HU denser."""
+    import slicer
+
+    def opened():
+        node = open_case()
+        slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node) + DENSER_HU)
+        return node
+
+    return opened
 
 
 def test_a_script_analyses_asks_and_exports_without_the_window(a_logic, a_ct, tmp_path):
+    from CT3DAssistantLib.profiles import profiles
+
+    a_logic.workspace.profile = next(each for each in profiles().values() if not each.language)
     threads, heard, node = threading.active_count(), [], a_ct()
     case = a_logic.analyze(node, onProgress=lambda progress: heard.append(progress.fraction))
     assert case.regions and case.landmarks and case.attributes and case.findings and case.sentences
@@ -84,11 +106,11 @@ def test_a_script_analyses_asks_and_exports_without_the_window(a_logic, a_ct, tm
     assert not {"torch", "transformers", "xllamacpp"} & set(sys.modules)
 
 
-def test_a_script_may_go_on_and_look_at_the_job_later(a_logic, a_ct, turn):
-    job = a_logic.segment(a_ct(), waitForCompletion=False)
+def test_a_script_may_go_on_and_look_at_the_job_later(a_logic, open_case, turn):
+    job = a_logic.findLandmarks(open_case(), waitForCompletion=False)
     assert not job.done
     turn(lambda: job.done)
-    assert job.result().regions
+    assert job.result().landmarks
 
 
 def test_what_goes_wrong_reaches_the_script_as_its_typed_error(a_logic, a_ct):
@@ -114,12 +136,12 @@ def test_the_application_ends_the_worker_and_removes_the_exchange_folder(a_logic
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_the_parameter_node_and_the_cases_are_never_mistaken_for_each_other(a_logic, an_analysed_bundle):
+def test_the_parameter_node_and_the_cases_are_never_mistaken_for_each_other(a_logic, open_case):
     import slicer
 
     from CT3DAssistantLib.ownership import parameter_node, parameter_nodes
 
-    node = open_bundle(an_analysed_bundle(SAMPLE))
+    node = open_case()
     parameters = a_logic.getParameterNode()
     assert parameters.parameterNode is not parameter_node(slicer.mrmlScene, node)
     assert parameters.parameterNode not in parameter_nodes(slicer.mrmlScene)
@@ -132,12 +154,12 @@ def test_the_parameter_node_and_the_cases_are_never_mistaken_for_each_other(a_lo
         assert not parameter_nodes(slicer.mrmlScene)
 
 
-def test_the_parameter_node_refers_to_what_the_chosen_volume_has(a_logic, a_ct, an_analysed_bundle, turn):
+def test_the_parameter_node_refers_to_what_the_chosen_volume_has(a_logic, a_ct, open_case, turn):
     import slicer
 
     from CT3DAssistantLib.ownership import node_of, parameter_node
 
-    node, other = open_bundle(an_analysed_bundle(SAMPLE)), a_ct("Other")
+    node, other = open_case(), a_ct("Other")
     workspace, scene = a_logic.workspace, slicer.mrmlScene
     workspace.volume_node = node
     turn(lambda: workspace.state.caseNode is not None)
@@ -160,7 +182,7 @@ def test_the_window_is_set_up_without_a_main_window(the_module, turn):
     widget.cleanup()
 
 
-def test_closing_the_scene_ends_an_analysis_within_a_second(the_module, a_ct, turn):
+def test_closing_the_scene_ends_an_analysis_within_a_second(the_module, a_ct, open_case, turn):
     import slicer
 
     widget = slicer_double.open_widget()
@@ -176,15 +198,15 @@ def test_closing_the_scene_ends_an_analysis_within_a_second(the_module, a_ct, tu
     assert time.monotonic() - began < 1.0
     assert isinstance(job.error, TaskCancelled)
     assert widget.logic.workspace.volume_node is None and widget.logic.workspace.case is None
-    assert widget.logic.analyze(a_ct()).regions  # the next scene
+    assert widget.logic.measure(open_case()).attributes  # the next scene
 
 
-def test_a_volume_that_is_removed_ends_its_analysis_with_the_reason(a_logic, a_ct, turn):
+def test_a_volume_that_is_removed_ends_its_analysis_with_the_reason(a_logic, a_ct, open_case, turn):
     import slicer
 
-    node, other = a_ct(), a_ct("Other")
+    node, other = a_ct(), open_case()
     job = a_logic.analyze(node, waitForCompletion=False)
-    goes_on = a_logic.segment(other, waitForCompletion=False)
+    goes_on = a_logic.measure(other, waitForCompletion=False)
     turn(lambda: a_logic.sitting.client.worker is not None)
     began = time.monotonic()
     slicer.mrmlScene.RemoveNode(node)
@@ -193,27 +215,56 @@ def test_a_volume_that_is_removed_ends_its_analysis_with_the_reason(a_logic, a_c
     with pytest.raises(InvalidRequest, match="removed from the scene"):
         job.result()
     turn(lambda: goes_on.done)
-    assert goes_on.result().regions
+    assert goes_on.result().attributes
 
 
-def test_two_volumes_that_are_analysed_at_the_same_time_never_mix(a_logic, a_ct, turn):
-    import numpy as np
+def test_two_volumes_that_are_worked_on_at_the_same_time_never_mix(a_logic, open_case, open_denser, turn):
+    first, second = open_case(), open_denser()
+    verbs = (a_logic.measure, a_logic.findLandmarks, a_logic.measure)
+    jobs = [verb(node, waitForCompletion=False) for verb in verbs for node in (second, first)]
+    a_logic.workspace.volume_node = first
+    turn(lambda: all(job.done for job in jobs))
+    for job in jobs:
+        job.result()
+    means = [a_logic.case(node).attributes_of("right_lung")["mean_hu"].value for node in (first, second)]
+    assert means[1] - means[0] == pytest.approx(DENSER_HU, abs=0.01)
+    hashes = {a_logic.case(node).input.sha256 for node in (first, second)}
+    assert len(hashes) == 1  # of what was analysed, before one was made denser
+
+
+def test_the_exchange_folder_keeps_what_the_last_volume_needs_and_no_more(
+    a_logic, open_case, open_denser, turn
+):
+    def arrays():
+        return {path.name: path.stat() for path in a_logic.sitting.exchange.path.glob("*.npy")}
+
+    def voxels_mb(node):
+        return slicer.util.arrayFromVolume(node).nbytes / 1e6
+
     import slicer
 
-    first, second = a_ct("First"), a_ct("Second")
-    slicer.util.updateVolumeFromArray(second, np.ascontiguousarray(slicer.util.arrayFromVolume(second)[:-3]))
-    jobs = [a_logic.segment(node, waitForCompletion=False) for node in (first, second)]
-    turn(lambda: all(job.done for job in jobs), 120)
-    cases = [a_logic.case(node) for node in (first, second)]
-    assert cases[0].input.sha256 != cases[1].input.sha256
-    shapes = [slicer.util.arrayFromVolume(node).shape for node in (first, second)]
-    assert [case.input.geometry.shape_kji for case in cases] == shapes
+    first, second = open_case(), open_denser()
+    a_logic.measure(first)
+    turn(lambda: not a_logic.sitting.client.is_busy)
+    after_first = arrays()
+    a_logic.measure(second)
+    turn(lambda: not a_logic.sitting.client.is_busy)
+    after_second = arrays()
+    assert len(after_second) == len(after_first)  # one volume's, and its masks
+    assert len(after_first.keys() - after_second.keys()) == 1  # the first volume's voxels have gone
+    a_logic.findLandmarks(second)
+    turn(lambda: not a_logic.sitting.client.is_busy)
+    assert {name: stat.st_mtime_ns for name, stat in arrays().items()} == {
+        name: stat.st_mtime_ns for name, stat in after_second.items()
+    }  # nothing was written anew
+    total_mb = sum(stat.st_size for stat in arrays().values()) / 1e6
+    assert total_mb < voxels_mb(second) * 4  # voxels of 16 bit, a few layers of 8
 
 
-def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module, an_analysed_bundle, turn):
+def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module, open_case, turn):
     import slicer
 
-    node = open_bundle(an_analysed_bundle(SAMPLE))
+    node = open_case()
     widget = slicer_double.open_widget()
     widget.logic.workspace.volume_node = node
     job = widget.logic.sitting.client.connect()
@@ -228,10 +279,10 @@ def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module,
     sys.modules["CT3DAssistantLib.workspace"] = old
 
 
-def test_a_killed_worker_is_told_and_the_next_click_works(the_module, an_analysed_bundle, turn):
+def test_a_killed_worker_is_told_and_the_next_click_works(the_module, open_case, turn):
     widget = slicer_double.open_widget()
     workspace = widget.logic.workspace
-    workspace.volume_node = open_bundle(an_analysed_bundle(SAMPLE))
+    workspace.volume_node = open_case()
     before = workspace.case
     job = widget.logic.measure(workspace.volume_node, waitForCompletion=False)
     turn(lambda: widget.logic.sitting.client.worker is not None)
@@ -242,14 +293,14 @@ def test_a_killed_worker_is_told_and_the_next_click_works(the_module, an_analyse
     assert widget.logic.measure(workspace.volume_node).attributes
 
 
-def test_a_saved_scene_comes_back_in_a_new_process(the_module, an_analysed_bundle, turn, tmp_path):
+def test_a_saved_scene_comes_back_in_a_new_process(the_module, open_case, turn, tmp_path):
     import slicer
 
     from CT3DAssistantLib.scene import save_mrb
 
     widget = slicer_double.open_widget()
     workspace = widget.logic.workspace
-    workspace.volume_node = open_bundle(an_analysed_bundle(SAMPLE))
+    workspace.volume_node = open_case()
     workspace.state.profile = "rules"
     turn(lambda: workspace.state.caseNode is not None)
     save_mrb(slicer.mrmlScene, tmp_path / "saved.mrb")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import sys
@@ -26,6 +27,7 @@ from ct3d.errors import TaskCancelled, WorkerLost  # noqa: E402
 
 WORKER = ["-X", "utf8", "-m", "ct3d.worker", "--tasks", "rogue.tasks:TABLE"]
 LONGEST_TURN_S = 0.1
+KILLS = 20
 
 
 @pytest.fixture(autouse=True)
@@ -267,12 +269,10 @@ def test_a_script_may_wait_without_an_event_loop(a_host_of):
     assert client.wait(client.submit("echo", Words("quiet"))) == Words("quiet")
 
 
-def test_fifty_kills_lose_no_completed_result(a_host_of):
-    import random
-
+def test_many_kills_lose_no_completed_result(a_host_of):
     dice = random.Random(3)
     sessions = [Session(a_host_of(limits=Limits()).client, dice) for _ in range(2)]
-    while sum(session.kills for session in sessions) < 50:
+    while sum(session.kills for session in sessions) < KILLS:
         for session in sessions:
             session.go_on()
     for session in sessions:
@@ -280,7 +280,7 @@ def test_fifty_kills_lose_no_completed_result(a_host_of):
             session.client.wait(session.job)
         assert session.client.wait(session.client.submit("square", Number(7.0))).value == 49.0
         assert sorted(session.done) == [float(n) for n in range(len(session.done))]
-    assert sum(session.lost for session in sessions) > 5  # the kills did hit work
+    assert sum(session.lost for session in sessions) > 3  # the kills did hit work
 
 
 def test_the_pump_rests_while_nothing_is_to_do(a_host_of):

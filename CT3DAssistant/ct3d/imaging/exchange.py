@@ -1,10 +1,11 @@
 """Arrays beside the wire: uncompressed .npy files, named by content, opened memory-mapped."""
 
+import contextlib
 import errno
 import hashlib
 import re
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,6 +79,18 @@ def open_array(ref: ArrayRef, folder: Path) -> np.ndarray:
     if array.shape != ref.shape or array.dtype.str != ref.dtype:
         raise InvalidRequest(f"The array {ref.sha256[:12]} has another shape or type. Send the volume again.")
     return array
+
+
+def remove_arrays(folder: Path, *, keep: Container[str] = ()) -> None:
+    """Remove the arrays of a folder, and what was left half-written, but for those with these hashes.
+
+    What somebody still has mapped stays readable to him; a system that can't remove it then lets it lie. Call
+    it only while nothing is being stored there.
+    """
+    for path in (*Path(folder).glob("*.npy"), *Path(folder).glob("*.part")):
+        if path.stem not in keep:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def store_volume(volume: Volume, folder: Path) -> VolumeRef:
