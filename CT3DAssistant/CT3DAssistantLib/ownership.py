@@ -149,7 +149,19 @@ def note_measured(node: Node, measured: str = "") -> None:
 
 def is_measured(node: Node) -> bool:
     """Whether a segmentation is as it was when it was measured last."""
-    return (node.GetAttribute(MEASURED) or node.GetAttribute(FINGERPRINT)) == fingerprint(node)
+    return measured_state(node) == fingerprint(node)
+
+
+def measured_state(node: Node) -> str:
+    """Fingerprint of the state of a segmentation that the measurements are of."""
+    return node.GetAttribute(MEASURED) or node.GetAttribute(FINGERPRINT) or ""
+
+
+def content_time(node: Node) -> int:
+    """Rises whenever the masks of a segmentation may have changed; to be compared within one process."""
+    segmentation = node.GetSegmentation()
+    layers = [segmentation.GetLayerDataObject(n) for n in range(segmentation.GetNumberOfLayers())]
+    return max(segmentation.GetMTime(), *(layer.GetMTime() for layer in layers), 0)
 
 
 def fingerprint(node: Node) -> str:

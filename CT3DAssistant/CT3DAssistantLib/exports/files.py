@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ct3d.errors import DiskFull
+from ct3d.errors import DiskFull, InvalidRequest
 
 
 def write_file(path: Path, content: bytes | str) -> Path:
@@ -35,3 +35,17 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
             f"{path} can't be written ({reason}). Choose another folder or free space there."
         ) from error
     return path
+
+
+def chosen_path(text: str, ending: str) -> Path:
+    """A file that a person has named, with its ending where they left it out.
+
+    Raises:
+        InvalidRequest: if they named none, or a folder.
+    """
+    path = Path(text.strip()).expanduser()
+    if not text.strip() or path.is_dir():
+        raise InvalidRequest(
+            f"Choose a file to write first, for example measurements{ending} in your folder."
+        )
+    return path if path.suffix else path.with_suffix(ending)
