@@ -215,17 +215,20 @@ def _changes(node: MarkupsNode, case: Case) -> Iterator[tuple[str, Point | None]
             yield name, _world(node, rows[point]) if now else None
 
 
-def _written(node: MarkupsNode, case: Case) -> dict[str, tuple[str, list[float] | None]]:
-    """What was written into a node, by control point ID; of a node that doesn't say, what the case says."""
+def _written(node: MarkupsNode, case: Case) -> dict[str, tuple[str, Sequence[float] | None]]:
+    """What was written into a node, by control point ID.
+
+    A node that doesn't say holds the program's own points: as it is, where nobody has touched it.
+    """
     text = node.GetAttribute(WRITTEN)
     if text is not None:
         return json.loads(text)
-    shown = reviewed_points(case)
-    count = min(len(shown), node.GetNumberOfControlPoints())
+    found, is_touched = case.landmarks, is_edited(node)
+    rows = range(min(len(found), node.GetNumberOfControlPoints()))
     return {
-        node.GetNthControlPointID(n): (shown[n].id, list(shown[n].position_ras or ()) or None)
-        for n in range(count)
-        if node.GetNthControlPointLabel(n) == shown[n].title
+        node.GetNthControlPointID(n): (found[n].id, found[n].position_ras if is_touched else _local(node, n))
+        for n in rows
+        if node.GetNthControlPointLabel(n) == found[n].title
     }
 
 

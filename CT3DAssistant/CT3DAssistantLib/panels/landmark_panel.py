@@ -27,6 +27,7 @@ from CT3DAssistantLib.panels.recovery_offer import RecoveryOffer
 from CT3DAssistantLib.readers import distances, second_progress
 
 KEYS = {"accept": "A", "reject": "R", "move": "M", "undefine": "U", "next": "N"}
+PICTURES = {name: name for name in KEYS} | {"undefine": "undefined"}
 
 
 class LandmarkPanel(Panel):
@@ -47,7 +48,7 @@ class LandmarkPanel(Panel):
         self._export = LandmarkExport(self)
         self._connect()
         for name in KEYS:
-            getattr(self.ui, f"{name}Button").icon = icon(name)
+            getattr(self.ui, f"{name}Button").icon = icon(PICTURES[name])
         self.ui.undoButton.icon = icon("restore")
         self.ui.noticeLabel.text = RESEARCH_USE
         prepare_table(self.ui.queueTable)
