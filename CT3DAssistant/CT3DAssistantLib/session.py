@@ -1,12 +1,14 @@
 """One sitting without the application: a worker process, and a scene with the logic over both."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from ct3d.client.client import Client
 from ct3d.client.session_folder import SessionFolder
+from ct3d.client.transport import PopenTransport
 from ct3d.imaging.files import read_volume
-from CT3DAssistantLib.environment import PACKAGE_FOLDER, find_worker_python, worker_command
+from CT3DAssistantLib.environment import PACKAGE_FOLDER, environment_of, find_worker_python, worker_command
 from CT3DAssistantLib.headless import boot
 from CT3DAssistantLib.logic import AssistantLogic
 from CT3DAssistantLib.scene import add_volume
@@ -21,8 +23,11 @@ class WorkerOnly:
 
     def __init__(self, worker_python: Path | None = None):
         self.exchange = SessionFolder()
-        command = worker_command(find_worker_python(worker_python))
-        self.client = Client(command, self.exchange.path, folder=PACKAGE_FOLDER)
+        python = find_worker_python(worker_python)
+        transport = partial(PopenTransport, environment=environment_of(python))
+        self.client = Client(
+            worker_command(python), self.exchange.path, folder=PACKAGE_FOLDER, transport=transport
+        )
 
     def __enter__(self) -> Self:
         return self

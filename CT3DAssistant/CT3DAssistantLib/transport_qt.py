@@ -21,6 +21,7 @@ import slicer
 from ct3d.client.client import Client
 from ct3d.client.transport import BYTES_UNWRITTEN, LogTail
 from ct3d.errors import WorkerLost
+from CT3DAssistantLib.environment import environment_of, is_own_interpreter
 
 BYTES_UNREAD = 64 << 20  # more than any worker of ours leaves lying: its messages have at most 4 MB
 PIECE_MS = 20  # the longest that a wait keeps Qt from seeing what else there is
@@ -199,11 +200,6 @@ class Pump:
         self.longest_s = max(self.longest_s, time.perf_counter() - began)
 
 
-def is_own_interpreter(python: Path) -> bool:
-    """Whether an interpreter is the one that this program runs on, or the launcher beside it."""
-    return Path(python).parent.resolve() == Path(sys.executable).parent.resolve()
-
-
 def without_launcher(python: Path) -> Path:
     """The interpreter that the application's launcher starts: a launcher, when ended, leaves it behind."""
     real = Path(python).with_name("python-real" + Path(python).suffix)
@@ -216,7 +212,12 @@ def worker_environment(python: Path) -> dict[str, str] | None:
     The application's own interpreter needs the libraries' paths that its launcher has set. Any other would be
     broken by them: it gets what was there before the launcher, without settings of another Python.
     """
-    if is_own_interpreter(python) or not hasattr(slicer, "app"):
+    return environment_of(python, foreign_environment())
+
+
+def foreign_environment() -> dict[str, str] | None:
+    """What an interpreter must find that isn't the application's own; None: what the host has."""
+    if not hasattr(slicer, "app"):
         return None
     found = slicer.util.startupEnvironment()
     return {name: value for name, value in found.items() if name.upper() not in OF_PYTHON}

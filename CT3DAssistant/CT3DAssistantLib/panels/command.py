@@ -8,7 +8,12 @@ from typing import Any
 
 from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed, error_of
 from CT3DAssistantLib.environment import PACKAGE_FOLDER
-from CT3DAssistantLib.transport_qt import QProcessTransport, without_launcher, worker_environment
+from CT3DAssistantLib.transport_qt import (
+    QProcessTransport,
+    foreign_environment,
+    without_launcher,
+    worker_environment,
+)
 
 CHORES = ["-X", "utf8", "-m", "CT3DAssistantLib.chores"]
 LOG_LINES_SHOWN = 12
@@ -33,6 +38,10 @@ class Command:
         environment = worker_environment(Path(command[0]))
         self._transport = QProcessTransport(command, PACKAGE_FOLDER, environment, wake=self._take)
         self._transport.start()
+
+    def write(self, line: str) -> None:
+        """Hand a line over for its standard input."""
+        self._transport.write(line.encode() + b"\n")
 
     def cancel(self) -> None:
         """End the process and all that it has started; `on_end` follows at once."""
@@ -79,6 +88,7 @@ class Chore:
         python = str(without_launcher(Path(sys.executable)))
         command = [python, *CHORES, *map(str, arguments)]
         self._command = Command(command, on_line=self._take, on_end=self._finish)
+        self._command.write(json.dumps(foreign_environment()))
 
     def result(self) -> Any:
         """What the chore gave, as JSON values; raises what went wrong.
