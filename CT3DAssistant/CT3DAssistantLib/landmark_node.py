@@ -101,6 +101,15 @@ def take_in(node: MarkupsNode, case: Case) -> Case:
     return case
 
 
+def with_drags(scene: slicer.vtkMRMLScene, volume_node: Any, case: Case) -> Case:
+    """`take_in` for a volume's markups, which then count as ours again; the same case if nobody dragged."""
+    node = node_of(scene, volume_node, "landmarks")
+    changed = take_in(node, case) if node is not None else case
+    if changed is not case:
+        show_review(node, changed)
+    return changed
+
+
 def show_second(scene: slicer.vtkMRMLScene, volume_node: Any, case: Case) -> MarkupsNode:
     """The second reader's own points, in a node that is not saved: the case holds them."""
     node = helper(scene, "vtkMRMLMarkupsFiducialNode", "second", f"{volume_node.GetName()} second reader")

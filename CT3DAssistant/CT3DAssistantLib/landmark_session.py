@@ -16,9 +16,9 @@ from CT3DAssistantLib.landmark_node import (
     second_node,
     show_review,
     show_second,
-    take_in,
     take_in_second,
     unlock_only,
+    with_drags,
 )
 from CT3DAssistantLib.landmark_review import (
     Entry,
@@ -170,19 +170,15 @@ class LandmarkSession:
 
     def take_in(self) -> None:
         """What was dragged by hand becomes a decision, whenever it was dragged."""
-        case, node, second = self.case, self.node, second_node(self.workspace.scene)
+        scene, volume_node, case = self.workspace.scene, self.workspace.volume_node, self.case
         if case is None:
             return
-        changed = take_in(node, case) if node is not None else case
+        changed, second = with_drags(scene, volume_node, case), second_node(scene)
         if self.is_blinded and second is not None:
             changed = take_in_second(second, changed)
-        if changed is case:
-            return
-        self.workspace.change(lambda _case: changed)
-        if node is not None:
-            show_review(node, changed)
-        if self.is_blinded and second is not None:
-            show_second(self.workspace.scene, self.workspace.volume_node, changed)
+            show_second(scene, volume_node, changed)
+        if changed is not case:
+            self.workspace.change(lambda _case: changed)
 
     def show_aids(self) -> None:
         """The point that can be dragged and the sphere around it: only while a person reviews."""

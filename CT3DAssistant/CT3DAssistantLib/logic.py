@@ -40,6 +40,8 @@ from ct3d.protocol.tasks import (
 from CT3DAssistantLib.archive import put_away
 from CT3DAssistantLib.chain import Chain
 from CT3DAssistantLib.errand import Errand
+from CT3DAssistantLib.landmark_node import with_drags
+from CT3DAssistantLib.landmark_review import reviewed
 from CT3DAssistantLib.model_input import refuse_input, seeing
 from CT3DAssistantLib.ownership import fingerprinting, node_of, note_measured
 from CT3DAssistantLib.place import Place, Places
@@ -192,7 +194,7 @@ class AssistantLogic:
         case, masks = self.case_of(volume_node), node_of(self.scene, volume_node, "segmentation")
         if case is None:
             return None
-        return Places(case, in_segments(masks) if masks else lambda _region: None).of(evidence)
+        return Places(reviewed(case), in_segments(masks) if masks else lambda _region: None).of(evidence)
 
     def show_input(self, volume_node: VolumeNode, card: str) -> Errand:
         """What a card's model sees of a volume; the result is a volume node beside it, used again.
@@ -278,15 +280,16 @@ class _Work:
 
     def params(self, task: str) -> Any:
         card = self.logic.profile.card_of("segment" if task == "estimate" else task)
+        seen = reviewed(self.case)  # what builds on landmarks goes by where people put them
         makers = {
             "estimate": lambda: EstimateParams("segment", card, self.volume.array.shape),
             "segment": lambda: SegmentParams(self._ref, card),
             "landmarks": lambda: LandmarkParams(self._ref, self._masks, self.case.regions, card),
-            "measure": lambda: MeasureParams(self._ref, self._masks, self.case.regions, self.case.landmarks),
-            "findings": lambda: FindingsParams(self.case, card),
-            "report": lambda: ReportParams(self.case, card, **self.asked),
-            "check": lambda: CheckParams(self.case, self.asked.get("sentences", ())),
-            "answer": lambda: AnswerParams(self.case, card=card, **self.asked),
+            "measure": lambda: MeasureParams(self._ref, self._masks, seen.regions, seen.landmarks),
+            "findings": lambda: FindingsParams(seen, card),
+            "report": lambda: ReportParams(seen, card, **self.asked),
+            "check": lambda: CheckParams(seen, self.asked.get("sentences", ())),
+            "answer": lambda: AnswerParams(seen, card=card, **self.asked),
         }
         return makers[task]()
 
@@ -298,7 +301,7 @@ class _Work:
         if isinstance(result, SegmentResult):
             self._masks = result.layers
             self._hold()
-        self._keep(merge(result, self.case))
+        self._keep(merge(result, with_drags(self.logic.scene, self.volume_node, self.case)))
         node = node_of(self.logic.scene, self.volume_node, "segmentation")
         if isinstance(result, MeasureResult) and node is not None:
             note_measured(node, self._measured)

@@ -1,7 +1,6 @@
-"""Keys that work while a panel is shown, wherever in the application the person is, but where text is typed.
+"""Keys of a panel: QShortcuts that work while the keyboard is in it, or everywhere in the application.
 
-A key is a QShortcut of the application under a widget of the panel: Qt lets it work only while that widget is
-to be seen, and gives letters to a text field first.
+Qt gives a letter to a text field before it looks for a shortcut, so what is typed is never taken.
 """
 
 from collections.abc import Mapping
@@ -10,20 +9,22 @@ from typing import Any
 import qt
 
 
-def application_keys(widget: Any, names: Mapping[str, str]) -> dict[str, Any]:
+def panel_keys(widget: Any, names: Mapping[str, str]) -> dict[str, Any]:
     """Shortcuts by name, switched off at first: `names` gives the key of each, e.g. {"accept": "A"}."""
-    return {name: _shortcut(widget, key, qt.Qt.ApplicationShortcut) for name, key in names.items()}
+    return {name: _shortcut(widget, key) for name, key in names.items()}
 
 
-def panel_key(widget: Any, key: str) -> Any:
-    """A shortcut that works only while the keyboard is in this widget or a child, switched off at first."""
-    return _shortcut(widget, key, qt.Qt.WidgetWithChildrenShortcut)
+def switch_keys(shortcuts: Mapping[str, Any], *, is_on: bool, everywhere: bool) -> None:
+    """Let keys work while the keyboard is in their panel, or everywhere in the application's windows."""
+    context = qt.Qt.ApplicationShortcut if everywhere else qt.Qt.WidgetWithChildrenShortcut
+    for shortcut in shortcuts.values():
+        shortcut.setContext(context)
+        shortcut.setEnabled(is_on)
 
 
-def _shortcut(widget: Any, key: str, context: Any) -> Any:
+def _shortcut(widget: Any, key: str) -> Any:
     shortcut = qt.QShortcut(widget)
     shortcut.setKey(qt.QKeySequence(key))
-    shortcut.setContext(context)
     shortcut.setAutoRepeat(False)  # a key held down decides once
     shortcut.setEnabled(False)
     return shortcut

@@ -11,7 +11,7 @@ from ct3d.protocol.messages import Progress
 from CT3DAssistantLib.landmark_review import Entry, progress
 from CT3DAssistantLib.landmark_session import LandmarkSession
 from CT3DAssistantLib.panels.icons import icon
-from CT3DAssistantLib.panels.keys import application_keys, panel_key
+from CT3DAssistantLib.panels.keys import panel_keys, switch_keys
 from CT3DAssistantLib.panels.landmark_export import LandmarkExport
 from CT3DAssistantLib.panels.landmark_tables import (
     fill_blinded,
@@ -42,8 +42,8 @@ class LandmarkPanel(Panel):
         self._is_here = False  # the person is in the module
         self._job: Any = None
         self._entries: tuple[Entry, ...] = ()
-        self._keys = application_keys(self.ui.queueTable, KEYS)  # hidden with the section, and they with it
-        self._undo_key = panel_key(self.widget, "Ctrl+Z")
+        self._keys = panel_keys(self.widget, KEYS)
+        self._undo_key = panel_keys(self.widget, {"undo": "Ctrl+Z"})
         self._offer = RecoveryOffer(self)
         self._export = LandmarkExport(self)
         self._connect()
@@ -61,7 +61,7 @@ class LandmarkPanel(Panel):
             self.on(getattr(ui, f"{name}Button"), "clicked()", slot, failed)
             self.on(self._keys[name], "activated()", slot, failed)
         self.on(ui.undoButton, "clicked()", self.onUndo, failed)
-        self.on(self._undo_key, "activated()", self.onUndo, failed)
+        self.on(self._undo_key["undo"], "activated()", self.onUndo, failed)
         self.on(ui.queueTable, "currentCellChanged(int,int,int,int)", self.onRow)
         self.on(ui.queueTable, "cellDoubleClicked(int,int)", lambda *_cell: self._go(self.session.current))
         self.on(ui.keysCheck, "toggled(bool)", self.onKeys)
@@ -148,9 +148,8 @@ class LandmarkPanel(Panel):
     def _show_aids(self) -> None:
         """Keys, the point that can be dragged, and the sphere: only while a person reviews."""
         is_on = self._is_here and self.is_open and self.session.case is not None
-        for shortcut in self._keys.values():
-            shortcut.enabled = is_on and bool(self.ui.keysCheck.checked)
-        self._undo_key.enabled = is_on
+        switch_keys(self._keys, is_on=is_on, everywhere=bool(self.ui.keysCheck.checked))
+        switch_keys(self._undo_key, is_on=is_on, everywhere=False)
         self.session.is_active = is_on
         self.session.show_aids()
 
