@@ -10,7 +10,7 @@ from typing import Any
 
 from ct3d.case import Answer, Attribute, Case, Region, Scope
 from ct3d.protocol.tasks import Turn
-from CT3DAssistantLib.exports.html import ORIGIN
+from CT3DAssistantLib.labels import ORIGIN
 from CT3DAssistantLib.scopes import region_name, scope_words
 
 ANSWER = "\u2713 Answer"
@@ -32,6 +32,10 @@ class Ink:
     link: str
     answer: str  # behind an answer
     edge: str  # around what can't be told
+    good: str = "#1b6e3c"
+    warn: str = "#845400"
+    bad: str = "#a4201d"
+    chosen: str = "#dbe9fb"  # behind what is selected
 
 
 def history_of(case: Case) -> tuple[Turn, ...]:
@@ -180,18 +184,22 @@ def _turn(case: Case, answer: Answer, ink: Ink, selected: str) -> str:
 
 def _told(case: Case, answer: Answer, ink: Ink, selected: str) -> str:
     head = f'<b>{ANSWER}</b> <span style="color:{ink.quiet}">{escape(origin_words(answer))}</span>'
-    titles = evidence_titles(case, answer.evidence)
-    links = [_link(each, name, ink, selected) for each, (name, _) in titles.items()][:LINKS]
-    more = [f"{len(titles) - LINKS} more"] if len(titles) > LINKS else []
-    shown = (
-        f'<br/><span style="color:{ink.quiet}">Evidence:</span> {", ".join(links + more)}' if links else ""
-    )
+    links = evidence_links(case, answer.evidence, ink, selected)
+    shown = f'<br/><span style="color:{ink.quiet}">Evidence:</span> {links}' if links else ""
     return f"{head}<br/>{escape(answer.text)}{shown}"
 
 
 def _not_told(answer: Answer, ink: Ink) -> str:
     why = f'<br/><span style="color:{ink.quiet}">Why: {escape("; ".join(answer.reasons))}</span>'
     return f"<b>{CANNOT_TELL}</b><br/><i>{escape(answer.text)}</i>{why if answer.reasons else ''}"
+
+
+def evidence_links(case: Case, evidence: Iterable[str], ink: Ink, selected: str = "") -> str:
+    """Links to evidence by name; of many, the first."""
+    titles = evidence_titles(case, evidence)
+    links = [_link(each, name, ink, selected) for each, (name, _) in titles.items()][:LINKS]
+    more = [f"{len(titles) - LINKS} more"] if len(titles) > LINKS else []
+    return ", ".join(links + more)
 
 
 def _link(evidence: str, title: str, ink: Ink, selected: str) -> str:
