@@ -31,12 +31,16 @@ class Settings:
         export_folder: where exports went last.
         reader_name: who signs reports and reviews landmarks.
         second_reader_name: who places points a second time.
+        packages_folder: where packages lie for use without network; "" for the registry.
+        accepted_licenses: one a line, "card id: licence, time".
     """
 
     worker_python = _Text("workerPython")
     export_folder = _Text("exportFolder")
     reader_name = _Text("readerName")
     second_reader_name = _Text("secondReaderName")
+    packages_folder = _Text("packagesFolder")
+    accepted_licenses = _Text("acceptedLicenses")
 
     def __init__(self, store: Any = None):
         self.store = qt.QSettings() if store is None else store

@@ -148,7 +148,8 @@ class CasePanel(Panel):
         """Make the pre-flight card anew where volume or profile has changed; not while the worker works."""
         node = self.workspace.volume_node
         image = node and node.GetImageData()
-        key = node and (node.GetID(), image and image.GetMTime(), self.workspace.profile.id)
+        client, profile = self.workspace.logic.client, self.workspace.profile
+        key = node and (node.GetID(), image and image.GetMTime(), profile.id, client.retired)
         if key == self._checked or self._run is not None:
             return
         self._checked = key
@@ -156,7 +157,7 @@ class CasePanel(Panel):
             self._preflight.clear()
         else:
             read = partial(volume_from_node, node)
-            self._preflight.look(self.workspace.logic.client, read, self.workspace.profile)
+            self._preflight.look(client, read, profile)
 
     # clicks
 

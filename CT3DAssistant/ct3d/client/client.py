@@ -129,6 +129,7 @@ class Client:
         transport: makes a transport from (command, folder).
 
     Attributes:
+        retired: how often a worker was let go on purpose.
         longest_poll_s: the longest a poll has worked, its waiting for bytes and the callbacks left out.
         wake: called when the next poll has something new to do; who polls by need, not by the clock, sets it.
     """
@@ -147,6 +148,7 @@ class Client:
         self.tasks = tasks
         self.limits = limits
         self.longest_poll_s = 0.0
+        self.retired = 0
         self.wake: Callable[[], None] = lambda: None
         self._hello = HelloParams(PROTOCOL, str(exchange_dir), tuple(str(each) for each in weights_dirs))
         self._make_transport = lambda: transport(command, folder)
@@ -231,6 +233,22 @@ class Client:
         """Have the next poll call this."""
         self._deliveries.append((callback, args))
         self.wake()
+
+    def retire(self) -> None:
+        """Let the worker go, as when another Python was chosen; the next request starts a new one.
+
+        Jobs that wait are cancelled.
+
+        Raises:
+            InvalidRequest: while a job runs.
+        """
+        if self._running:
+            raise InvalidRequest("The worker is at work. Wait until it is done, or cancel that first.")
+        self.retired += 1
+        self._fail_waiting(TaskCancelled(STOPPED))
+        if self._link:
+            self._link.transport.kill()
+            self._link = None
 
     def log(self) -> tuple[str, ...]:
         """The last lines the present worker wrote to its standard error."""
