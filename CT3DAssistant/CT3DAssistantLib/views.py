@@ -86,6 +86,22 @@ class Views:
         if fit:
             self.fit(volume_node)
 
+    def show_beside(self, node: VolumeNode, volume_node: VolumeNode) -> None:
+        """Put what was made of a volume into the slice views: same place, same grey scale, true voxels."""
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+        display, theirs = node.GetDisplayNode(), volume_node.GetDisplayNode()
+        if theirs is not None:
+            display.SetAutoWindowLevel(False)
+            display.SetWindowLevel(theirs.GetWindow(), theirs.GetLevel())
+        display.SetInterpolate(False)
+        self.show_volume(node, fit=not self.is_shown(volume_node))
+
+    def background(self) -> VolumeNode | None:
+        """The volume that all slice views show; None where there is none, or not the same in all."""
+        shown = {view.GetBackgroundVolumeID() for view in self._nodes("vtkMRMLSliceCompositeNode")}
+        return self.scene.GetNodeByID(shown.pop() or "") if len(shown) == 1 else None
+
     def isolate(self, node: SegmentationNode, segment_id: str) -> bool:
         """Show one segment strongly and dim the others; False where the node has no such segment."""
         return isolate(node, segment_id)
