@@ -6,6 +6,8 @@ import qt
 
 from CT3DAssistantLib.conversation import Ink
 
+ON_LIGHT = {"good": "#1b6e3c", "warn": "#845400", "bad": "#a4201d"}
+ON_DARK = {"good": "#7fd3a0", "warn": "#f1c469", "bad": "#ff9d97"}
 READABLE = 4.5  # least contrast of text (WCAG 2.1, AA)
 
 
@@ -21,6 +23,8 @@ def ink_of(widget: Any) -> Ink:
         link=(link if readable else mixed(link, text, 0.6)).name(),
         answer=mixed(base, text, 0.07).name(),
         edge=mixed(text, base, 0.45).name(),
+        chosen=mixed(base, palette.color(qt.QPalette.Highlight), 0.25).name(),
+        **(ON_DARK if _luminance(base) < 0.2 else ON_LIGHT),
     )
 
 
