@@ -104,6 +104,7 @@ def test_a_click_or_enter_shows_the_evidence_and_the_reason(a_finding_panel):
     assert "1 candidate by shape" in detail and "Source: Findings by rules" in detail
     assert 'href="region/nodule_1"' in detail
     click(panel.ui.unassessedCheck)
+    assert panel.ui.findingTable.currentRow() == 0
     click_cell(panel.ui.findingTable, 0, 0)
     press(panel.ui.findingTable, "Down")
     assert heard == ["finding/lung_nodule"] * 2  # walking through only explains

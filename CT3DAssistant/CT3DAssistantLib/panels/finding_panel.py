@@ -103,7 +103,8 @@ class FindingPanel(Panel):
         for row, finding in enumerate(rows):
             for column, text in enumerate(finding.cells):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
-        table.setCurrentCell(-1, -1)
+        chosen = [n for n, row in enumerate(rows) if row.finding.id == self._detail]
+        table.setCurrentCell(chosen[0] if chosen else -1, STATE)
         table.blockSignals(False)
         table.updateGeometry()
         self._rows = rows
