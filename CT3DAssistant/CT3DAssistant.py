@@ -59,6 +59,7 @@ class CT3DAssistantWidget(ScriptedLoadableModuleWidget):
         self.logic = CT3DAssistantLogic()
         self.window = Window(self.logic.workspace)
         self.window.widget.setMRMLScene(slicer.mrmlScene)
+        self.layout.setContentsMargins(0, 0, 0, 0)  # the panels need a narrow window's whole width
         self.layout.addWidget(self.window.widget)
 
     def enter(self):

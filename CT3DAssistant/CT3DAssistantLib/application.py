@@ -53,11 +53,15 @@ class ApplicationSitting(VTKObservationMixin):
         self.workspace.touch()
 
     def close(self) -> None:
-        """Stop what runs, end the worker and remove the exchange folder; a second time does nothing."""
+        """Stop what runs, end the worker and remove the exchange folder; a second time does nothing.
+
+        Whoever waits for a job hears that it was stopped.
+        """
         self.removeObservers()
-        self.workspace.close()
-        self.pump.stop()
+        self.workspace.cancel_all()
         self.client.close()
+        self.pump.finish()
+        self.workspace.close()
         self.exchange.close()
 
     def _make_transport(self) -> Transport:

@@ -58,6 +58,7 @@ class QProcessTransport:
         self._wake = wake
         self._process: Any = None  # None before its start and after its end
         self._pid = 0
+        self._has_started = False
         self._code: int | None = None
         self._unread = bytearray()
         self._log = LogTail()
@@ -76,6 +77,7 @@ class QProcessTransport:
         process.connect("readyReadStandardOutput()", self._on_output)
         process.connect("readyReadStandardError()", self._on_log)
         process.connect("finished(int,QProcess::ExitStatus)", self._on_finished)
+        process.connect("started()", self._on_started)
         process.connect("errorOccurred(QProcess::ProcessError)", self._on_error)
         program, *arguments = _leading_its_session(self.command)
         process.start(program, arguments)
@@ -145,9 +147,12 @@ class QProcessTransport:
             _kill_tree(self._pid)
         self._end(-code if is_crash and sys.platform != "win32" else code)
 
+    def _on_started(self) -> None:
+        self._has_started = True
+
     def _on_error(self, _error: Any = None) -> None:
         """An end is told by `finished`, unless the process never began."""
-        if self._process is not None and self._process.error() == qt.QProcess.FailedToStart:
+        if self._process is not None and not self._has_started:
             self._log.feed(f"{self.command[0]}: {self._process.errorString()}\n".encode())
             self._end(NOT_STARTED)
 
@@ -181,8 +186,11 @@ class Pump:
         self._is_woken = True
         self._timer.start(0)
 
-    def stop(self) -> None:
-        """Poll no more, and hear of nothing more."""
+    def finish(self) -> None:
+        """Call what is still to be called of a client that is closed, then poll no more."""
+        while self.client.has_deliveries:
+            with self._safely():
+                self.client.poll()
         self.client.wake = lambda: None
         self._timer.stop()
 

@@ -136,6 +136,15 @@ def test_the_application_ends_the_worker_and_removes_the_exchange_folder(a_logic
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_script_that_waits_hears_that_the_application_ends(a_logic, a_ct, the_double):
+    import slicer
+
+    _, qt = the_double
+    qt.QTimer.singleShot(300, lambda: slicer.app.emit("aboutToQuit()"))
+    with pytest.raises(TaskCancelled):
+        a_logic.analyze(a_ct())
+
+
 def test_the_parameter_node_and_the_cases_are_never_mistaken_for_each_other(a_logic, open_case):
     import slicer
 
@@ -180,6 +189,43 @@ def test_the_window_is_set_up_without_a_main_window(the_module, turn):
     widget.enter()
     widget.exit()
     widget.cleanup()
+
+
+def test_a_section_that_cannot_be_made_is_told_and_the_others_come(the_module, monkeypatch):
+    from CT3DAssistantLib.panels import PANELS, window
+
+    monkeypatch.setattr(window, "PANELS", ("no_such_panel:NoSuchPanel", *PANELS[:2]))
+    made = slicer_double.open_widget().window
+    assert list(made.panels) == ["case", "report"]
+    assert made.ui.messageLabel.text.startswith("Error: The section NoSuchPanel can't be shown.")
+
+
+def test_messages_can_be_read_copied_and_dismissed(the_module, the_double):
+    _, qt = the_double
+    window = slicer_double.open_widget().window
+    bar, history = window.ui.messageBar, window.ui.historyText
+    window.onDismiss()
+    window.workspace.tell("The worker ended.\nIts last lines:\nKilled", "error")
+    assert bar.isVisible() and window.ui.messageLabel.text == "Error: The worker ended. …"
+    window.workspace.tell("Stopped.", "info")
+    assert window.ui.messageLabel.text == "Note: Stopped."
+    window.ui.historyButton.click()
+    assert history.isVisible() and "Killed" in history.plainText and "Note: Stopped." in history.plainText
+    window.ui.copyButton.click()
+    assert qt.QApplication.clipboard().text() == history.plainText
+    window.ui.dismissButton.click()
+    assert not bar.isVisible()
+
+
+def test_what_runs_is_shown_and_can_be_stopped(the_module, open_case, turn):
+    widget = slicer_double.open_widget()
+    ui, node = widget.window.ui, open_case()
+    assert not ui.busyRow.isVisible()
+    job = widget.logic.measure(node, waitForCompletion=False)
+    assert ui.busyRow.isVisible() and node.GetName() in ui.busyLabel.text
+    ui.stopButton.click()
+    turn(lambda: job.done and not ui.busyRow.isVisible())
+    assert isinstance(job.error, TaskCancelled)
 
 
 def test_closing_the_scene_ends_an_analysis_within_a_second(the_module, a_ct, open_case, turn):

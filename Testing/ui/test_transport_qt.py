@@ -105,7 +105,7 @@ class Host:
 
     def close(self):
         self.client.close()
-        self.pump.stop()
+        self.pump.finish()
 
 
 @pytest.mark.parametrize("script", ROGUES)

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +18,6 @@ from CT3DAssistantLib.workspace import Workspace
 
 KEPT = 20  # messages
 ICON_SIZE = 20
-COLORS = {"info": "#3a8ee6", "warning": "#d98200", "error": "#d9403a"}  # of the bar's edge, on light and dark
 
 
 class Window:
@@ -47,11 +45,12 @@ class Window:
         self._show_busy()
 
     def tell(self, text: str, severity: str = "info") -> None:
-        """Show a message until it is dismissed or another comes; all are kept in the history."""
+        """Show a message's first line until it is dismissed or another comes; all are kept in the history."""
         self._messages.append((datetime.now().strftime("%H:%M:%S"), severity, text))
-        self.ui.messageLabel.text = f"{_word(severity)}: {text}"
+        first, more, _rest = text.partition("\n")
+        first = first.replace("\\", "\\\u200b")  # where a path may be wrapped
+        self.ui.messageLabel.text = f"{_word(severity)}: {first}{' …' if more else ''}"
         self.ui.messageIcon.setPixmap(icon(severity).pixmap(ICON_SIZE, ICON_SIZE))
-        self.ui.messageBar.styleSheet = f"#messageBar {{ border-left: 4px solid {COLORS[severity]}; }}"
         self.ui.messageBar.show()
         self._show_history()
 
@@ -82,7 +81,6 @@ class Window:
         icons = {
             self.ui.copyButton: "copy",
             self.ui.dismissButton: "reject",
-            self.ui.historyButton: "previous",
             self.ui.stopButton: "stop",
         }
         for button, name in icons.items():
@@ -128,8 +126,8 @@ class Window:
         panel = self.panels.get(name) or self.panels.get(name.removesuffix("s"))
         if panel is not None:
             panel.open()
-            bring = partial(self.ui.scrollArea.ensureWidgetVisible, panel.widget)
-            qt.QTimer.singleShot(0, bring)  # once it has its size
+            area, section = self.ui.scrollArea, panel.widget
+            qt.QTimer.singleShot(0, lambda: area.ensureWidgetVisible(section))  # once it has its size
 
     # what it shows
 
