@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled
+from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed
 
 Steps = Generator[
     Any, None, Any
@@ -65,13 +65,18 @@ class Errand:
             self._steps.close()
             self._finish(error=TaskCancelled("Stopped."))
             return
+        has_ended = True
         try:
             step = next(self._steps)
+            has_ended = False
         except StopIteration as end:
             self._finish(end.value)
         except AssistantError as error:  # like the client's reader: an error of the job, not of the poll
             self._finish(error=error)
-        else:
+        finally:
+            if has_ended and not self.done:  # an error that nobody foresaw comes out of the poll
+                self._finish(error=TaskFailed("This broke off. The application's log says why. Try again."))
+        if not has_ended:
             self._go_on(step)
 
     def _go_on(self, step: Any) -> None:

@@ -4,17 +4,17 @@ Radiological convention: the patient's right is on the left of axial and coronal
 left of sagittal ones. Planes are those of the patient (RAS), also where the scan itself is oblique.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import product
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ct3d.case import RESEARCH_USE, Case, Point, Region
+from ct3d.imaging.exchange import Bites, last
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_ijk
-from CT3DAssistantLib.place import Place, place
+from CT3DAssistantLib.place import Place, Places, PointIn, in_layers
 from CT3DAssistantLib.terminology import segment_term
 from CT3DAssistantLib.windows import SOFT, Window, window_of
 
@@ -25,9 +25,8 @@ PLANES = {
     "sagittal": ((0, -1, 0), (0, 0, -1), "APSI"),
 }
 ACROSS = {"axial": (2, "S"), "coronal": (1, "A"), "sagittal": (0, "R")}  # RAS axis the plane lies across
-
-
 INK, SHADE, MARK = (235, 238, 242), (0, 0, 0), (255, 214, 64)
+BAND_PIXELS = 1 << 14  # sampled at once
 
 
 @dataclass(frozen=True)
@@ -82,41 +81,61 @@ class Slice:
         away = np.array(ras) - self.origin
         return float(away @ self.right) / self.pixel_mm, float(away @ self.down) / self.pixel_mm
 
-    @cached_property
-    def _corners(self) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Per neighbour of each pixel: flat index and weight; and which pixels lie in the volume."""
+    def sampling(
+        self, layers: Mapping[str, np.ndarray]
+    ) -> Bites[tuple[np.ndarray, dict[tuple[str, int], np.ndarray]]]:
+        """(rows, columns) HU, and by layer and label the share of each pixel that carries it; in bites."""
+        hu, shares, row = np.empty(self.shape), {}, 0
+        for band in self.bands():
+            rows = slice(row, row + band.shape[0])
+            row = rows.stop
+            hu[rows] = band.hu()
+            for name, layer in layers.items():
+                yield
+                for label, share in band.shares(layer).items():
+                    shares.setdefault((name, label), np.zeros(self.shape))[rows] = share
+            yield
+        return hu, shares
+
+    def bands(self) -> Iterator["Band"]:
+        """The picture from top to bottom, in parts that are sampled in some 10 ms each."""
         rows, columns = self.shape
-        down, right = np.meshgrid(np.arange(rows) + 0.5, np.arange(columns) + 0.5, indexing="ij")
-        points = self.origin + self.pixel_mm * (right[..., None] * self.right + down[..., None] * self.down)
+        for first in range(0, rows, max(1, BAND_PIXELS // columns)):
+            yield Band(self, first, min(rows, first + max(1, BAND_PIXELS // columns)))
+
+
+class Band:
+    """Some rows of a slice, with the voxels around each of their pixels."""
+
+    def __init__(self, cut: Slice, first: int, past: int):
+        self.volume, self.shape = cut.volume, (past - first, cut.shape[1])
+        down, right = np.meshgrid(np.arange(first, past) + 0.5, np.arange(cut.shape[1]) + 0.5, indexing="ij")
+        points = cut.origin + cut.pixel_mm * (right[..., None] * cut.right + down[..., None] * cut.down)
         kji = ijk_from_ras(points.reshape(-1, 3), self.volume.ijk_to_ras)[:, ::-1]
         size = np.array(self.volume.array.shape)
-        inside = np.all((kji > -0.5 - 1e-6) & (kji < size - 0.5 + 1e-6), axis=1)
+        self._inside = np.all((kji > -0.5 - 1e-6) & (kji < size - 0.5 + 1e-6), axis=1)
         low = np.floor(kji + 1e-6).astype(int)
         share = (kji - low).astype(np.float32).clip(0, 1)
-        indices, weights = [], []
+        self._indices, self._weights = [], []  # per neighbour: flat index of each pixel's, and its weight
         for step in product((0, 1), repeat=3):
             weight = np.prod([share[:, n] if up else 1 - share[:, n] for n, up in enumerate(step)], axis=0)
             if weight.max() > 1e-5:  # a plane through voxel centres has four neighbours, not eight
                 near = np.clip(low + step, 0, size - 1)
-                indices.append(np.ravel_multi_index(near.T, self.volume.array.shape))
-                weights.append(weight)
-        return indices, weights, inside
+                self._indices.append(np.ravel_multi_index(near.T, self.volume.array.shape))
+                self._weights.append(weight)
 
-    @cached_property
     def hu(self) -> np.ndarray:
         """(rows, columns) HU, linearly interpolated; -1024 outside the volume."""
-        indices, weights, inside = self._corners
         flat = self.volume.array.reshape(-1)
-        total = sum(weight * flat[index] for index, weight in zip(indices, weights, strict=True))
-        return np.where(inside, total, -1024).reshape(self.shape)
+        total = sum(w * flat[index] for index, w in zip(self._indices, self._weights, strict=True))
+        return np.where(self._inside, total, -1024).reshape(self.shape)
 
     def shares(self, layer: np.ndarray) -> dict[int, np.ndarray]:
-        """Per label that meets this plane: (rows, columns), share of each neighbourhood that carries it."""
-        indices, weights, inside = self._corners
+        """Per label that meets this band: (rows, columns), share of each neighbourhood that carries it."""
         flat = layer.reshape(-1)
-        corners = [flat[index] for index in indices]
+        corners = [flat[index] for index in self._indices]
         labels = set(np.unique(np.concatenate([np.unique(corner) for corner in corners])).tolist()) - {0}
-        masked = [weight * inside for weight in weights]
+        masked = [weight * self._inside for weight in self._weights]
         return {
             label: sum(w * (c == label) for w, c in zip(masked, corners, strict=True)).reshape(self.shape)
             for label in labels
@@ -140,11 +159,28 @@ def slice_picture(
         highlight: id of the region that is filled too.
         mark: whether to draw a cross at the view's point.
     """
+    drawn = drawing_slice(volume, view, layers=layers, regions=regions, highlight=highlight, mark=mark)
+    return last(drawn)
+
+
+def drawing_slice(
+    volume: Volume,
+    view: View,
+    *,
+    layers: Mapping[str, np.ndarray] | None = None,
+    regions: tuple[Region, ...] = (),
+    highlight: str = "",
+    mark: bool = True,
+) -> Bites[Image.Image]:
+    """`slice_picture` in bites, for a thread that must not block."""
     cut = Slice(volume, view)
-    grey = np.clip((cut.hu - view.window.level_hu) / view.window.width_hu + 0.5, 0, 1) * 255
+    needed = {region.layer for region in regions} & set(layers or {})
+    hu, shares = yield from cut.sampling({name: layers[name] for name in sorted(needed)})
+    grey = np.clip((hu - view.window.level_hu) / view.window.width_hu + 0.5, 0, 1) * 255
     picture = np.repeat(grey[..., None], 3, axis=2)
-    shown = _paint_regions(picture, cut, layers or {}, regions, highlight)
+    shown = yield from _painting_regions(picture, shares, regions, highlight)
     image = Image.fromarray(picture.astype(np.uint8))
+    yield
     draw = ImageDraw.Draw(image)
     if mark:
         _draw_mark(draw, cut.pixel_of(view.ras))
@@ -159,53 +195,78 @@ def slice_picture(
     return image
 
 
-def picture_of(
+def drawing_place(
     case: Case, volume: Volume, layers: Mapping[str, np.ndarray], where: Place, *, size_px: int = 560
-) -> Image.Image:
-    """The axial picture of a place: its region filled, lesions outlined, in the window that suits it."""
+) -> Bites[Image.Image]:
+    """The axial picture of a place, in bites: its region filled, lesions outlined, in its window."""
     entry = next((region for region in case.regions if region.id == where.region), None)
     drawn = tuple(r for r in case.regions if r.kind == "lesion" or r.id == where.region)
     field_mm = 140.0 if entry is not None and entry.kind == "lesion" else None
     view = View("axial", where.ras, window_of(entry), field_mm, size_px)
-    return slice_picture(volume, view, layers=layers, regions=drawn, highlight=where.region)
+    return drawing_slice(volume, view, layers=layers, regions=drawn, highlight=where.region)
 
 
 def key_pictures(case: Case, volume: Volume, layers: Mapping[str, np.ndarray]) -> dict[str, Image.Image]:
     """The case at one glance: three planes through its main place, organs and lesions outlined."""
-    where = main_place(case, volume, layers)
+    return last(drawing_keys(case, volume, layers))
+
+
+def drawing_keys(
+    case: Case, volume: Volume, layers: Mapping[str, np.ndarray], point_in: PointIn | None = None
+) -> Bites[dict[str, Image.Image]]:
+    """`key_pictures` in bites, for a thread that must not block.
+
+    Args:
+        point_in: finds points in regions; None: in the layers.
+    """
+    where = main_place(case, volume, point_in or in_layers(case, layers))
+    yield
     drawn = tuple(r for r in case.regions if r.kind in ("organ", "lesion") and r.id != "body")
     entry = next((region for region in case.regions if region.id == where.region), None)
     view = View("axial", where.ras, window_of(entry))
     shared = {"layers": layers, "regions": drawn, "mark": bool(where.region)}
-    return {plane: slice_picture(volume, replace(view, plane=plane), **shared) for plane in PLANES}
+    pictures = {}
+    for plane in PLANES:
+        pictures[plane] = yield from drawing_slice(volume, replace(view, plane=plane), **shared)
+    return pictures
 
 
-def main_place(case: Case, volume: Volume, layers: Mapping[str, np.ndarray]) -> Place:
+def main_place(case: Case, volume: Volume, point_in: PointIn) -> Place:
     """Where to look first: the first lesion, else the carina, else the lungs, else the middle of the scan."""
+    places = Places(case, point_in)
     lesions = [f"region/{region.id}" for region in case.regions if region.kind == "lesion"]
     for evidence in (*lesions, "landmark/carina", "region/right_lung", "region/left_lung"):
-        if found := place(case, layers, evidence):
+        if found := places.of(evidence):
             return found
     middle = (np.array(volume.array.shape[::-1]) - 1) / 2
     ras = ras_from_ijk(middle[None], volume.ijk_to_ras)[0]
     return Place(tuple(float(x) for x in ras), "middle of the scan")
 
 
-def _paint_regions(picture, cut: Slice, layers, regions, highlight) -> list[Region]:
+def _painting_regions(picture, shares, regions, highlight) -> Bites[list[Region]]:
     """Outline the regions in place; gives those that meet the plane."""
-    needed = {region.layer for region in regions if region.layer in layers}
-    shares = {name: cut.shares(layers[name]) for name in needed}
     shown = []
     for region in regions:
-        share = shares.get(region.layer, {}).get(region.label)
+        share = shares.get((region.layer, region.label))
         if share is None or share.max() < 0.5:
             continue
         shown.append(region)
+        box = _box(share)
+        part, share = picture[box], share[box]
         color = np.array(segment_term(region).color, float)
         if region.id == highlight:
-            _blend(picture, color, (0.12 if region.kind == "lesion" else 0.25) * (share > 0.5))
-        _blend(picture, color, _outline(share, 2.2 if region.id == highlight else 1.5))
+            _blend(part, color, (0.12 if region.kind == "lesion" else 0.25) * (share > 0.5))
+            yield
+        _blend(part, color, _outline(share, 2.2 if region.id == highlight else 1.5))
+        yield
     return shown
+
+
+def _box(share: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a picture that a region touches, with a margin for its outline."""
+    spans = (np.flatnonzero(share.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (slice(max(0, int(span[0]) - 4), int(span[-1]) + 5) for span in spans)
+    return rows, columns
 
 
 def _outline(share: np.ndarray, width_px: float) -> np.ndarray:

@@ -7,10 +7,16 @@ import pytest
 
 pytest.importorskip("PIL", reason="needs pillow")
 
+from ct3d.imaging.exchange import last  # noqa: E402
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_ijk  # noqa: E402
 from CT3DAssistantLib.pictures import PLANES, Slice, View, key_pictures, slice_picture  # noqa: E402
 from CT3DAssistantLib.place import place  # noqa: E402
 from CT3DAssistantLib.windows import SOFT  # noqa: E402
+
+
+def sampled(volume, view, **layers):
+    """HU of a slice, and the share of its pixels that carry a label, by layer and label."""
+    return last(Slice(volume, view).sampling(layers))
 
 
 def test_a_regions_place_lies_inside_its_mask(a_phantom):
@@ -65,7 +71,7 @@ def test_a_bright_spot_appears_on_the_side_a_radiologist_expects(plane, directio
     points = ras_from_ijk(np.stack([i, j, k], -1).reshape(-1, 3), matrix)
     bright = (np.linalg.norm(points - spot, axis=1) < 4).reshape(k.shape)
     volume = Volume(np.where(bright, 1000, -1000).astype(np.int16), matrix)
-    hu = Slice(volume, View(plane, tuple(middle), size_px=200)).hu
+    hu, _ = sampled(volume, View(plane, tuple(middle), size_px=200))
     rows, columns = np.nonzero(hu > 0)
     down, right = rows.mean() / hu.shape[0] - 0.5, columns.mean() / hu.shape[1] - 0.5
     measured = {"right": right, "left": -right, "top": -down, "foot": down}[edge]
@@ -76,29 +82,33 @@ def test_a_bright_spot_appears_on_the_side_a_radiologist_expects(plane, directio
 def test_a_ball_stays_round_on_an_anisotropic_grid(a_phantom):
     where = tuple(a_phantom.centers_ras["right_lung"])
     for plane in PLANES:
-        share = Slice(a_phantom.volume, View(plane, where, size_px=300)).shares(a_phantom.layers["organs"])[1]
+        _, shares = sampled(
+            a_phantom.volume, View(plane, where, size_px=300), organs=a_phantom.layers["organs"]
+        )
+        share = shares["organs", 1]
         rows, columns = np.nonzero(share > 0.5)
         assert np.ptp(rows) == pytest.approx(np.ptp(columns), rel=0.12), plane
 
 
 def test_a_pixel_has_the_size_it_says(a_phantom):
     where = tuple(a_phantom.centers_ras["right_lung"])
-    cut = Slice(a_phantom.volume, View("axial", where, size_px=300))
-    area_mm2 = (cut.shares(a_phantom.layers["organs"])[1] > 0.5).sum() * cut.pixel_mm**2
+    cut = Slice(a_phantom.volume, view := View("axial", where, size_px=300))
+    _, shares = sampled(a_phantom.volume, view, organs=a_phantom.layers["organs"])
+    area_mm2 = (shares["organs", 1] > 0.5).sum() * cut.pixel_mm**2
     assert area_mm2 == pytest.approx(np.pi * 8.0**2, rel=0.06)
 
 
 def test_a_point_is_marked_where_it_lies(a_phantom):
     where = tuple(a_phantom.centers_ras["nodule_1"])
-    cut = Slice(a_phantom.volume, View("coronal", where, size_px=300))
-    x, y = cut.pixel_of(where)
-    rows, columns = np.nonzero(cut.shares(a_phantom.layers["lesions"])[1] > 0.5)
+    x, y = Slice(a_phantom.volume, view := View("coronal", where, size_px=300)).pixel_of(where)
+    _, shares = sampled(a_phantom.volume, view, lesions=a_phantom.layers["lesions"])
+    rows, columns = np.nonzero(shares["lesions", 1] > 0.5)
     assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx((x, y), abs=3)
 
 
 def test_outside_the_volume_is_air(a_phantom):
     where = tuple(a_phantom.centers_ras["right_lung"])
-    hu = Slice(a_phantom.volume, View("axial", where, field_mm=400.0, size_px=100)).hu
+    hu, _ = sampled(a_phantom.volume, View("axial", where, field_mm=400.0, size_px=100))
     assert hu[0, 0] == -1024
     assert hu.shape == (100, 100)
 

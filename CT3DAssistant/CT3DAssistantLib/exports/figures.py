@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from PIL import Image
 
 from ct3d.case import Case
 from ct3d.imaging.volume import Volume
-from CT3DAssistantLib.pictures import key_pictures, picture_of
-from CT3DAssistantLib.place import Place, Places, in_layers
+from CT3DAssistantLib.pictures import drawing_keys, drawing_place
+from CT3DAssistantLib.place import Places, PointIn, in_layers
 
 
 @dataclass(frozen=True)
@@ -60,24 +60,50 @@ def make_figures(
         keys: the key pictures by plane, where they are drawn already.
         picture_3d: PNG file of the 3D picture, where there is one.
     """
-    keys = keys or key_pictures(case, volume, layers)
-    key = [Figure(f"key-{plane}", f"{plane.capitalize()} plane", data_url(keys[plane])) for plane in keys]
+    steps = drawing_figures(case, volume, layers, keys=keys, picture_3d=picture_3d)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def drawing_figures(
+    case: Case,
+    volume: Volume,
+    layers: Mapping[str, np.ndarray],
+    *,
+    keys: Mapping[str, Image.Image] | None = None,
+    picture_3d: Path | None = None,
+    point_in: PointIn | None = None,
+) -> Generator[float | None, None, Figures]:
+    """`make_figures` in bites, for a thread that must not block; yields the share done after each picture.
+
+    Args:
+        point_in: finds points in regions; None: in the layers.
+    """
+    point_in = point_in or in_layers(case, layers)
+    keys = keys or (yield from drawing_keys(case, volume, layers, point_in))
+    key = []
+    for plane in keys:
+        yield
+        key.append(Figure(f"key-{plane}", f"{plane.capitalize()} plane", data_url(keys[plane])))
     if picture_3d is not None:
         with Image.open(picture_3d) as image:
             key.append(Figure("key-3d", "3D, seen from the front", data_url(image.convert("RGB"))))
-    places: dict[Place, str] = {}
-    search = Places(case, in_layers(case, layers))
-    found = {evidence: search.of(evidence) for evidence in cited(case)}
-    for where in found.values():
-        if where is not None:
-            places.setdefault(where, f"place-{len(places) + 1}")
-    drawn = [
-        Figure(name, each.title, data_url(picture_of(case, volume, layers, each)))
-        for each, name in places.items()
-    ]
-    return Figures(
-        tuple(key), tuple(drawn), {evidence: places[each] for evidence, each in found.items() if each}
-    )
+    yield 0.1
+    search, found = Places(case, point_in), {}
+    for evidence in cited(case):
+        found[evidence] = search.of(evidence)
+        yield
+    wheres = tuple(dict.fromkeys(filter(None, found.values())))
+    drawn = []
+    for number, where in enumerate(wheres, 1):
+        picture = yield from drawing_place(case, volume, layers, where)
+        yield 0.1 + 0.9 * number / len(wheres)
+        drawn.append(Figure(f"place-{number}", where.title, data_url(picture)))
+    names = {where: figure.id for where, figure in zip(wheres, drawn, strict=True)}
+    return Figures(tuple(key), tuple(drawn), {each: names[where] for each, where in found.items() if where})
 
 
 def cited(case: Case) -> tuple[str, ...]:
@@ -96,5 +122,5 @@ def cited(case: Case) -> tuple[str, ...]:
 def data_url(image: Image.Image, quality: int = 82) -> str:
     """An image as a data URL, WebP."""
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=2)
+    image.save(buffer, "WEBP", quality=quality, method=1)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -9,30 +9,14 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from ct3d.case import SECTIONS, Attribute, Case, Finding, Flag, Landmark, Region, Sentence
+from ct3d.case import Attribute, Case, Finding, Flag, Landmark, Region
 from CT3DAssistantLib.exports.figures import Figure, Figures
 from CT3DAssistantLib.exports.files import write_file
+from CT3DAssistantLib.exports.sentences import REPORT_TITLES, banner, record, report_section
+from CT3DAssistantLib.labels import ORIGIN, PRESENCE, STATES, SUPPORT, value_text
 from CT3DAssistantLib.resources import resource_path
+from CT3DAssistantLib.review import state_text
 
-SUPPORT = {
-    "supported": ("✓", "Supported by measurements"),
-    "unsupported": ("?", "No evidence in this scan"),
-    "contradicted": ("✗", "Contradicted by measurements"),
-}
-ORIGIN = {
-    "measured": "sentence from measurements",
-    "model": "worded by the model",
-    "model_second_draw": "worded by the model, second draw",
-    "person": "written by a person",
-    "none": "no answer from this scan",
-}
-STATES = {
-    "present": ("●", "Present"),
-    "possible": ("◐", "Possible"),
-    "absent": ("○", "Absent"),
-    "not_assessed": ("–", "Not assessed"),
-}
-PRESENCE = {"present": "● Present", "missing": "○ Not found", "outside": "– Outside the field of view"}
 ONLY_IN_CSV = ("sd_hu", "z_low", "z_high", "side")  # measurements too many for a page
 CHIPS = 7  # pieces of evidence shown at once; the rest folds away
 SEVERITY = {"error": ("✗", "Error"), "warning": ("⚠", "Warning"), "info": ("i", "Note")}
@@ -55,12 +39,13 @@ def report_html(case: Case, figures: Figures, *, notes: tuple[str, ...] = ()) ->
     links = _Links(case, figures)
     sections = (
         ("pictures", "Key pictures", _pictures(figures, notes)),
-        ("report", "Draft report", _report(case, links)),
+        ("report", REPORT_TITLES[case.report_state], report_section(case, links)),
         ("findings", "Findings", _findings(case, links)),
         ("flags", "Points to check", _flags(case, links)),
         ("measurements", "Measurements", _measurements(case, links)),
         ("landmarks", "Landmarks", _landmarks(case, links)),
         ("answers", "Questions and answers", _answers(case, links)),
+        ("record", "What people did", record(case)),
         ("input", "What the models saw", _saw(case)),
         ("provenance", "Provenance", _provenance(case)),
     )
@@ -74,11 +59,11 @@ def report_html(case: Case, figures: Figures, *, notes: tuple[str, ...] = ()) ->
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Chest CT analysis</title><style>{css}</style></head><body>"
-        f'<p class="notice" role="note">{escape(case.notice)}</p>'
+        f'<p class="notice" role="note">{escape(case.notice)}</p>{banner(case)}'
         f'<div class="page"><header id="top"><h1>Chest CT analysis</h1>{_summary(case)}'
         f"<nav>{menu}</nav></header>"
-        f"<main>{main}</main><footer>{escape(case.notice)} A draft, to be checked by a radiologist "
-        "against the images.</footer></div>"
+        f"<main>{main}</main><footer>{escape(case.notice)} {escape(state_text(case))} To be checked by a "
+        "radiologist against the images.</footer></div>"
         f'<aside class="viewer" aria-label="Picture of the chosen evidence">{_viewer(figures)}</aside>'
         f"<script>{script}</script></body></html>"
     )
@@ -127,14 +112,6 @@ class _Links:
         return next((region.title for region in self.case.regions if region.id == region_id), region_id)
 
 
-def value_text(attribute: Attribute) -> str:
-    """A measurement as a report prints it, with its unit."""
-    if attribute.value is None:
-        return attribute.words
-    digits = 0 if abs(attribute.value) >= 100 else 1
-    return f"{attribute.value:,.{digits}f} {attribute.unit}".strip()
-
-
 def _summary(case: Case) -> str:
     grid, geometry = case.input.geometry.shape_kji, case.input.geometry
     spacing = " × ".join(f"{mm:.2f}" for mm in reversed(geometry.spacing_kji_mm))
@@ -157,33 +134,6 @@ def _pictures(figures: Figures, notes: tuple[str, ...]) -> str:
     )
     said = "".join(f'<p class="quiet">{escape(note)}</p>' for note in notes)
     return f'<div class="keys">{shown}</div>{said}'
-
-
-def _report(case: Case, links: _Links) -> str:
-    counts = {state: sum(s.support == state for s in case.sentences) for state in SUPPORT}
-    tally = " · ".join(f"{SUPPORT[state][0]} {n} {state}" for state, n in counts.items() if n)
-    parts = [f'<p class="quiet">{tally}. Choose a piece of evidence to see it.</p>'] if tally else []
-    for section, title in SECTIONS.items():
-        sentences = [sentence for sentence in case.sentences if sentence.section == section]
-        body = (
-            "".join(_sentence(each, links) for each in sentences)
-            or '<p class="quiet">Nothing was written.</p>'
-        )
-        if sentences or section != "impression":
-            parts.append(f"<h3>{title}</h3>{body}")
-    return "".join(parts)
-
-
-def _sentence(sentence: Sentence, links: _Links) -> str:
-    icon, meaning = SUPPORT[sentence.support]
-    why = "".join(f"<li>{escape(reason)}</li>" for reason in sentence.reasons)
-    turned_down = f"<details><summary>Why it was changed</summary><ul>{why}</ul></details>" if why else ""
-    return (
-        f'<div class="sentence {sentence.support}"><span class="state" title="{meaning}">{icon}'
-        f'<span class="word">{sentence.support}</span></span><div><p>{escape(sentence.text)}</p>'
-        f'{links(sentence.evidence)}<span class="origin">{ORIGIN[sentence.origin]}</span>'
-        f"{turned_down}</div></div>"
-    )
 
 
 def _findings(case: Case, links: _Links) -> str:
