@@ -16,6 +16,9 @@ TASKS = {
     "landmarks": "Places landmarks",
     "findings": "Derives findings",
     "language": "Words report and answers",
+    "encoder": "Sees the scan",
+    "report": "Drafts the report",
+    "retrieve": "Finds similar cases",
 }
 
 

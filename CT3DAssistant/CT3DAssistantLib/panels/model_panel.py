@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from ct3d.cards import ModelCard, load_cards
 from ct3d.errors import InvalidRequest
 from ct3d.protocol.codec import decode
-from CT3DAssistantLib.card_page import STATES, card_html
+from CT3DAssistantLib.card_page import STATES, TASKS, card_html
 from CT3DAssistantLib.doctor import Check
 from CT3DAssistantLib.environment import (
     DISK_MB,
@@ -48,7 +48,7 @@ class ModelPanel(Panel):
 
     def setup(self) -> None:
         self.settings = Settings()
-        self._cards = load_cards()
+        self._cards = sorted(load_cards(), key=lambda card: (list(TASKS).index(card.role), card.id))
         self._states: dict[str, CardState] = {}
         self._checks: tuple[Check, ...] = ()
         self._has_looked = False
