@@ -79,7 +79,7 @@ class ClassWrapper(type):
             return values[name]
         found = getattr(cls.real, name, None)
         if isinstance(found, types.BuiltinFunctionType) and name not in NOT_OFFERED:
-            return partial(call, found, f"{cls.__name__}.{name}")
+            return partial(call, found, cls.real, name)
         raise AttributeError(f"type object '{cls.__name__}' has no attribute '{name}'")
 
     def __setattr__(cls, name: str, value: Any) -> None:
@@ -310,14 +310,18 @@ def method(wrapper: Wrapper, name: str) -> Any:
     if found is None or plain in NOT_OFFERED or not callable(found) or isinstance(found, type):
         raise AttributeError(f"{kind} has no attribute named '{name}'")
     bound = getattr(wrapper._it, plain) if inspect.isbuiltin(found) else found.__get__(wrapper._it)
-    return partial(call, bound, f"{kind}.{plain}", of=found)
+    return partial(call, bound, real, plain, of=found)
 
 
-def call(function: Callable, title: str, *args: Any, of: Callable | None = None, **named: Any) -> Any:
+def call(
+    function: Callable, kind: type, name: str, *args: Any, of: Callable | None = None, **named: Any
+) -> Any:
     """Call into Qt: find the overload that the arguments match, and wrap what it gives."""
+    title = f"{kind.__name__}.{name}"
     if named:
         raise ValueError(f"Called {title} with keyword arguments, but called slot does not support kwargs.")
-    refuse_to_wait(function, title)
+    if any(name in WAITS.get(parent.__name__, ()) for parent in kind.__mro__):
+        raise RuntimeError(f"{title} would wait for a person; let the test answer in its place")
     return wrap(function(*matched(of or function, title, args)))
 
 
@@ -332,15 +336,6 @@ def matched(function: Callable, title: str, args: tuple) -> list:
         told = ", ".join(type(each).__name__ for each in args)
         raise ValueError(f"Could not find matching overload for given arguments of {title}: ({told})")
     return min(matches, key=lambda match: match[0])[1]
-
-
-def refuse_to_wait(function: Callable, title: str) -> None:
-    """Fail where a window would open and wait for a person."""
-    owner = getattr(function, "__self__", None)
-    kinds = {each.__name__ for each in (owner if isinstance(owner, type) else type(owner)).__mro__}
-    name = title.rpartition(".")[2]
-    if any(name in WAITS[kind] for kind in kinds & set(WAITS)):
-        raise RuntimeError(f"{title} would wait for a person; let the test answer in its place")
 
 
 @cache
