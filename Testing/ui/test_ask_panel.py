@@ -87,8 +87,12 @@ def test_an_answer_shows_its_words_scope_origin_and_evidence(an_ask_panel, ask):
     assert heard == ["region/right_lung"] and "\u25b6 right lung" in text_of(panel)
 
 
-def test_what_cannot_be_told_looks_different_and_says_why(an_ask_panel, ask):
+def test_what_cannot_be_told_looks_different_in_the_window_and_as_text(an_ask_panel, ask):
+    from hands import click
+    from PySide6.QtWidgets import QApplication
+
     panel = an_ask_panel()
+    assert not panel.ui.copyButton.enabled
     ask(panel, QUICK)
     answer = ask(panel, "Is there lymphadenopathy?")
     assert answer.support == "unsupported"
@@ -97,6 +101,11 @@ def test_what_cannot_be_told_looks_different_and_says_why(an_ask_panel, ask):
     assert "dashed" in not_told and "dashed" not in told
     assert "italic" in not_told and "italic" not in told
     assert "lymphadenopathy was not assessed" in not_told
+    click(panel.ui.copyButton)
+    copied = QApplication.clipboard().text()
+    assert "Research use only. Not for clinical use." in copied
+    assert f"Question: {QUICK}\nAbout: whole scan\nAnswer (sentence from measurements): The volume" in copied
+    assert "Can't tell: This can't be told" in copied and "Why: lymphadenopathy was not assessed" in copied
 
 
 def test_an_answer_grows_while_it_is_written_and_the_text_stays_at_its_end(an_ask_panel, spin):
@@ -292,33 +301,32 @@ def test_every_suggested_question_has_an_answer(name, an_ask_panel, spin):
     assert panel.ui.suggestionsLabel.isHidden()
 
 
-def test_the_conversation_is_copied_as_text(an_ask_panel, ask):
-    from hands import click
-    from PySide6.QtWidgets import QApplication
-
-    panel = an_ask_panel()
-    assert not panel.ui.copyButton.enabled
-    ask(panel, QUICK)
-    ask(panel, "Is there lymphadenopathy?")
-    click(panel.ui.copyButton)
-    copied = QApplication.clipboard().text()
-    assert "Research use only. Not for clinical use." in copied
-    assert f"Question: {QUICK}\nAbout: whole scan\nAnswer (sentence from measurements): The volume" in copied
-    assert "Can't tell: This can't be told" in copied and "Why: lymphadenopathy was not assessed" in copied
-
-
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_cut(dark, an_ask_panel, ask, spin, tmp_path):
     from screens import cut_texts, grab, palette
 
     with palette(dark=dark):
-        panel = an_ask_panel("lidc_idri_0001")
-        ask(panel, "How large is the nodule?")
+        panel = an_ask_panel()
+        ask(panel, "What is the emphysema index?")
         ask(panel, "Is there lymphadenopathy?")
+        bar = panel.ui.conversationBrowser.verticalScrollBar()
         for row in range(4):
             panel.ui.scopeCombo.currentIndex = row
             grab(panel.widget, tmp_path / f"ask_{row}_{dark}.png", dark=dark)
             assert not cut_texts(panel.widget)
+            assert bar.value >= bar.maximum - 4
+
+
+def test_who_reads_an_earlier_answer_is_left_there(an_ask_panel, ask, spin):
+    panel = an_ask_panel(height=420)
+    for _ in range(3):
+        ask(panel, QUICK)
+    bar = panel.ui.conversationBrowser.verticalScrollBar()
+    assert bar.value == bar.maximum > 20
+    bar.value = 10
+    panel.workspace.select("region/left_lung")
+    spin()
+    assert bar.value == 10
 
 
 AXES = {  # columns across, up and through of each view

@@ -47,7 +47,7 @@ class AskPanel(Panel):
         self._asked: list[Asking] = []  # under way, one per volume
         self._volume_node: Any = None
         self._recalled = 0  # questions back from the newest
-        self._transcript = Transcript(self.ui.conversationBrowser)
+        self._transcript = Transcript(self.ui.conversationBrowser, self.on)
         self._scopes = ScopeSelector(self, self._show_suggestions)
         self._warmth = Warmth(self.workspace.logic)
         self.ui.copyButton.icon = icon("copy")

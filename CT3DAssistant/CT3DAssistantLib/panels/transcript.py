@@ -1,5 +1,6 @@
 """A text browser that shows a conversation, the end of which grows while it is being written."""
 
+from collections.abc import Callable
 from typing import Any
 
 import qt
@@ -14,12 +15,17 @@ class Transcript:
 
     Args:
         browser: a QTextBrowser.
+        on: connects a signal, as Panel.on does.
     """
 
-    def __init__(self, browser: Any):
+    def __init__(self, browser: Any, on: Callable[..., None]):
         self._browser = browser
         self._html = ""
         self._has_tail = False
+        self._is_at_end = True
+        bar = browser.verticalScrollBar()
+        on(bar, "valueChanged(int)", self._note_place)
+        on(bar, "rangeChanged(int,int)", self._keep_at_end)
 
     def show(self, html: str, tail: str | None = None, *, to_end: bool = False) -> None:
         """Show rich text, and as plain text behind it the tail; None: there is none."""
@@ -28,7 +34,7 @@ class Transcript:
                 self.write(tail)
             return
         bar = self._browser.verticalScrollBar()
-        place = None if to_end or self._is_at_end() else bar.value
+        place = None if to_end or self._is_at_end else bar.value
         self._browser.setHtml(html)
         self._html, self._has_tail = html, tail is not None
         if tail is not None:
@@ -38,19 +44,19 @@ class Transcript:
 
     def write(self, tail: str) -> None:
         """Replace the tail."""
-        was_at_end = self._is_at_end()
         cursor = self._end()
         cursor.movePosition(qt.QTextCursor.StartOfBlock, qt.QTextCursor.KeepAnchor)
         cursor.insertText(tail)
-        if was_at_end:
-            bar = self._browser.verticalScrollBar()
-            bar.value = bar.maximum
+
+    def _note_place(self, value: int) -> None:
+        self._is_at_end = value >= self._browser.verticalScrollBar().maximum - NEAR
+
+    def _keep_at_end(self, _minimum: int, maximum: int) -> None:
+        """The text has grown, or its window has shrunk."""
+        if self._is_at_end:
+            self._browser.verticalScrollBar().value = maximum
 
     def _end(self) -> Any:
         cursor = self._browser.textCursor()
         cursor.movePosition(qt.QTextCursor.End)
         return cursor
-
-    def _is_at_end(self) -> bool:
-        bar = self._browser.verticalScrollBar()
-        return bar.value >= bar.maximum - NEAR
