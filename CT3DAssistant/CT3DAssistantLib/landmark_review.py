@@ -41,6 +41,7 @@ class Entry:
         flags: what is implausible about it, in words.
         risk: 0 and up; the queue's order.
         why: what makes it risky beside the flags, in words; "" where nothing does.
+        row: its place in the card's order, which settles ties.
     """
 
     landmark: Landmark
@@ -48,6 +49,7 @@ class Entry:
     flags: tuple[str, ...]
     risk: float
     why: str
+    row: int
 
     @property
     def is_open(self) -> bool:
@@ -69,11 +71,12 @@ def queue(case: Case, flags: Mapping[str, tuple[str, ...]] | None = None) -> tup
         flags: by landmark, what is implausible; see `plausibility.plausibility`.
     """
     flags = flags or {}
-    entries = [_entry(case, landmark, flags.get(landmark.id, ())) for landmark in case.landmarks]
-    return tuple(sorted(entries, key=lambda entry: (not entry.is_open, -entry.risk)))
+    rows = enumerate(case.landmarks)
+    entries = [_entry(case, landmark, flags.get(landmark.id, ()), row) for row, landmark in rows]
+    return tuple(sorted(entries, key=lambda entry: (not entry.is_open, -entry.risk, entry.row)))
 
 
-def _entry(case: Case, landmark: Landmark, flags: tuple[str, ...]) -> Entry:
+def _entry(case: Case, landmark: Landmark, flags: tuple[str, ...], row: int) -> Entry:
     doubt = UNSURE.get(landmark.presence, 1 - landmark.confidence)
     impact = LESION_IMPACT if is_lesion(case, landmark) else IMPACT.get(landmark.id, 1.0)
     risk = impact * (doubt + FLAG_RISK * min(2, len(flags)))
@@ -86,7 +89,7 @@ def _entry(case: Case, landmark: Landmark, flags: tuple[str, ...]) -> Entry:
         reasons.append(f"Low confidence ({landmark.confidence:.2f}).")
     if impact > 1:
         reasons.append("Much depends on it.")
-    return Entry(landmark, review_of(case, landmark.id), flags, round(risk, 3), " ".join(reasons))
+    return Entry(landmark, review_of(case, landmark.id), flags, round(risk, 3), " ".join(reasons), row)
 
 
 def is_lesion(case: Case, landmark: Landmark) -> bool:
@@ -104,7 +107,7 @@ def next_open(entries: tuple[Entry, ...], after: str = "") -> str:
 
     By falling risk; those passed over wait for the next round: what is less risky than `after` comes first.
     """
-    order = sorted(entries, key=lambda entry: -entry.risk)
+    order = sorted(entries, key=lambda entry: (-entry.risk, entry.row))
     names = [entry.landmark.id for entry in order]
     first = names.index(after) + 1 if after in names else 0
     round_trip = (*order[first:], *order[:first])

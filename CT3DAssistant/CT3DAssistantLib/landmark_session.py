@@ -66,6 +66,9 @@ class LandmarkSession:
         self.zooms = True
         self._safely = safely
         self._watched: list[tuple[Any, int]] = []
+        self._volume_node: Any = None  # whose landmarks were shown last
+        self._queue: tuple[Entry, ...] = ()
+        self._made_from: tuple[Case, Any] | None = None  # case and time of the masks
 
     @property
     def case(self) -> Case | None:
@@ -89,7 +92,12 @@ class LandmarkSession:
         if case is None:
             return ()
         masks = node_of(self.workspace.scene, self.workspace.volume_node, "segmentation")
-        return queue(case, plausibility(case, off_mask=off_masks(masks, case.regions) if masks else None))
+        changed = masks and masks.GetSegmentation().GetMTime()
+        if self._made_from is None or self._made_from[0] is not case or self._made_from[1] != changed:
+            off_mask = off_masks(masks, case.regions) if masks else None
+            self._made_from = (case, changed)
+            self._queue = queue(case, plausibility(case, off_mask=off_mask))
+        return self._queue
 
     def shown(self, name: str) -> Landmark | None:
         """A landmark as it was left: what the views show."""
@@ -163,9 +171,10 @@ class LandmarkSession:
         else:
             remove_second(scene)
         self._watch()
-        if case is None or case.entry(f"landmark/{self.current}") is None:
-            self.current = ""
-            self.current = self.next_open()
+        is_other = volume_node is not self._volume_node
+        if is_other or case is None or case.entry(f"landmark/{self.current}") is None:
+            self._volume_node, self.current = volume_node, ""
+            self.current = self.next_open() or (case.landmarks[0].id if case else "")
         self.show_aids()
 
     def take_in(self) -> None:

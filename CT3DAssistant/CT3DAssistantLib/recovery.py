@@ -5,6 +5,7 @@ after every change. It holds the case: no voxels, no file names, nothing from a 
 signed. What a person typed is in it as typed.
 """
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from ct3d.cards import weights_folder
 from ct3d.case import Action, Answer, Case, PointReview
 from ct3d.errors import DiskFull, InvalidRequest
+from ct3d.protocol.codec import decode
 from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.landmark_review import found_anew, review_of
 from CT3DAssistantLib.redraft import with_drafted
@@ -84,16 +86,16 @@ class Recovery:
 
     def offer(self, case: Case) -> Kept | None:
         """The latest kept case of the same scan in which a person did what this case doesn't know of."""
-        return next((kept for kept in self.find(case.input.sha256) if _missing(kept.case, case)), None)
+        return next((kept for kept in self.find(case.input.sha256) if _not_in(case, kept.case.actions)), None)
 
     def forget(self, kept: Kept) -> None:
         """Remove a kept case for good."""
         kept.path.unlink(missing_ok=True)
 
     def _put_aside(self, path: Path, case: Case) -> None:
-        kept = self._read(path) if path.exists() else None
-        if kept is not None and _missing(kept.case, case):
-            stamp = kept.changed_utc.replace(":", "").replace("-", "")
+        kept = _actions_in(path)
+        if _not_in(case, kept):
+            stamp = max(action.at_utc for action in kept).replace(":", "").replace("-", "")
             path.replace(path.with_name(f"{path.stem}.{stamp}.json"))
 
     def _prune(self, spared: Path) -> None:
@@ -122,7 +124,7 @@ def restored(case: Case, kept: Case) -> Case:
     """
     merged = found_anew(kept, case.landmarks)
     reviews = (_later(review_of(case, each.id), review_of(merged, each.id)) for each in case.landmarks)
-    actions = sorted((*merged.actions, *_missing(case, merged)), key=lambda action: action.at_utc)
+    actions = sorted((*merged.actions, *_not_in(merged, case.actions)), key=lambda action: action.at_utc)
     whole = replace(
         case,
         reviews=tuple(each for each in reviews if each != PointReview(each.landmark)),
@@ -165,10 +167,19 @@ def _all_answers(kept: Case, case: Case) -> tuple[Answer, ...]:
     return tuple(replace(each, id=f"answer_{n}") for n, each in enumerate(answers, start=1))
 
 
-def _missing(one: Case, other: Case) -> tuple[Action, ...]:
-    """What a person did in the one case and not in the other."""
-    known = {(action.at_utc, action.verb, action.target) for action in other.actions}
-    return tuple(each for each in one.actions if (each.at_utc, each.verb, each.target) not in known)
+def _not_in(case: Case, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """What a person did that a case doesn't know of."""
+    known = {(action.at_utc, action.verb, action.target) for action in case.actions}
+    return tuple(each for each in actions if (each.at_utc, each.verb, each.target) not in known)
+
+
+def _actions_in(path: Path) -> tuple[Action, ...]:
+    """The actions in a kept file, without the rest of it; none where there is no file, or a broken one."""
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        return decode(tuple[Action, ...], kept["actions"], "actions")
+    except (OSError, ValueError, KeyError, TypeError, InvalidRequest):
+        return ()
 
 
 def _unsigned(case: Case) -> Case:

@@ -41,7 +41,6 @@ class LandmarkPanel(Panel):
         )
         self._is_here = False  # the person is in the module
         self._job: Any = None
-        self._entries: tuple[Entry, ...] = ()
         self._keys = panel_keys(self.widget, KEYS)
         self._undo_key = panel_keys(self.widget, {"undo": "Ctrl+Z"})
         self._offer = RecoveryOffer(self)
@@ -78,8 +77,7 @@ class LandmarkPanel(Panel):
         if self.session.is_blinded and case is not None:
             fill_blinded(self.ui.queueTable, case)
         else:
-            self._entries = self.session.entries()
-            fill_queue(self.ui.queueTable, self._entries)
+            fill_queue(self.ui.queueTable, self.session.entries())
         self._show_progress(case)
         self._show_current()
         self._show_readers(case)
@@ -120,8 +118,7 @@ class LandmarkPanel(Panel):
 
     def _show_current(self) -> None:
         ui, session = self.ui, self.session
-        entries = self._entries or session.entries()
-        entry = next((each for each in entries if each.landmark.id == session.current), None)
+        entry = next((each for each in session.entries() if each.landmark.id == session.current), None)
         for label in (ui.currentLabel, ui.definitionLabel, ui.whyLabel, ui.placeLabel):
             label.visible = entry is not None
         if entry is not None:
@@ -238,7 +235,6 @@ class LandmarkPanel(Panel):
     def _come_to(self, step: Any) -> None:
         """Take a step of the session and show where it leads."""
         step()
-        self._entries = ()
         self._show_current()
 
 

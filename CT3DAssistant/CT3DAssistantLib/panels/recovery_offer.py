@@ -25,7 +25,7 @@ class RecoveryOffer:
         """Offer kept work where volume or analysis are new here, also while the panel is folded."""
         workspace = self._workspace
         case, node = workspace.case, workspace.volume_node
-        key = (node.GetID(), case.input.sha256, len(case.provenance), bool(case.actions)) if case else None
+        key = (node, case.input.sha256, len(case.provenance), bool(case.actions)) if case else None
         if key != self._looked_for:
             self._looked_for = key
             kept = workspace.recovery.offer(case) if case and workspace.recovery else None
