@@ -6,7 +6,9 @@ as one call.
 """
 
 import logging
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import slicer
@@ -23,6 +25,7 @@ from CT3DAssistantLib.views import Views
 Node = slicer.vtkMRMLNode
 
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+TURN_S = 0.02  # for telling of a change, at a time
 GONE = "The volume was removed from the scene. Load it again to go on."
 
 
@@ -204,8 +207,17 @@ class Workspace:
         self._is_due = False
         self.logic.profile = self.profile  # a scene that was read may name another
         self._note_nodes()
-        for callback in tuple(self.on_change):
-            callback()
+        self._tell_rest(tuple(self.on_change))
+
+    def _tell_rest(self, callbacks: tuple[Callable[[], None], ...]) -> None:
+        """As many as fit into one turn of the event loop, then the others in the next."""
+        end = time.perf_counter() + TURN_S
+        for told, callback in enumerate(callbacks):
+            if told and time.perf_counter() > end:
+                self._later(partial(self._tell_rest, callbacks[told:]))
+                return
+            if callback in self.on_change:
+                callback()
 
     def _note_nodes(self) -> None:
         """Have the state refer to what the chosen volume has."""

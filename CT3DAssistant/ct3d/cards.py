@@ -132,6 +132,12 @@ def _file_hash(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 def _read(path: Path) -> ModelCard:
+    stat = path.stat()
+    return _parsed(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _parsed(path: Path, _size: int, _mtime_ns: int) -> ModelCard:
     text = path.read_bytes()
     try:
         value = tomllib.loads(text.decode("utf-8"))

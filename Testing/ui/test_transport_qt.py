@@ -27,6 +27,7 @@ from ct3d.errors import TaskCancelled, WorkerLost  # noqa: E402
 
 WORKER = ["-X", "utf8", "-m", "ct3d.worker", "--tasks", "rogue.tasks:TABLE"]
 LONGEST_TURN_S = 0.1
+STRETCH = 4
 KILLS = 20
 
 
@@ -77,7 +78,12 @@ class Host:
         transport = partial(QProcessTransport, environment=environment, wake=lambda: self.pump.wake())
         self.client = Client(command, exchange, folder=CODE, tasks=TABLE, limits=limits, transport=transport)
         self.pump = Pump(self.client, self.safely)
-        self.longest_s = 0.0
+        self.longest_s = self.longest_work_s = 0.0
+
+    @property
+    def stays_fluid(self):
+        """Whether no turn was long: by the clock, which a busy machine stretches, and by its own work."""
+        return self.longest_s < LONGEST_TURN_S * STRETCH and self.longest_work_s < LONGEST_TURN_S
 
     @contextlib.contextmanager
     def safely(self):
@@ -90,9 +96,10 @@ class Host:
         """Turn the event loop until something holds; remember its longest turn."""
         deadline = time.monotonic() + within_s
         while not is_true():
-            began = time.perf_counter()
+            began, began_work = time.perf_counter(), time.thread_time()
             self.application.processEvents()
             self.longest_s = max(self.longest_s, time.perf_counter() - began)
+            self.longest_work_s = max(self.longest_work_s, time.thread_time() - began_work)
             time.sleep(0.001)
             assert time.monotonic() < deadline, "it never came to pass"
 
@@ -119,7 +126,7 @@ def test_a_rogue_gives_its_typed_error_in_time_and_the_next_request_works(a_host
     host.client.limits = Limits()
     if script != "result_of_another_type.py":  # that one lives on, and would answer again
         assert host.do("echo", Words("second")) == Words("second")
-    assert host.longest_s < LONGEST_TURN_S
+    assert host.stays_fluid
 
 
 def test_messages_that_come_in_pieces_are_put_together(a_host_of):
@@ -134,7 +141,7 @@ def test_a_flood_of_messages_leaves_the_event_loop_its_turns(a_host_of):
     heard = []
     result = host.do("echo", Words(""), on_progress=heard.append)
     assert (result, len(heard)) == (Words("after the flood"), 20_000)
-    assert host.longest_s < LONGEST_TURN_S
+    assert host.stays_fluid
     log = host.client.log()
     assert len(log) <= 200 and max(map(len, log)) <= 500 and log[-1].startswith("log line 199 ")
 
