@@ -10,7 +10,7 @@ slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 import vtk  # noqa: E402
 from phantoms import show_all  # noqa: E402
 
-from CT3DAssistantLib.ownership import ROLES, is_edited, node_of  # noqa: E402
+from CT3DAssistantLib.ownership import ROLES, fingerprint, is_edited, is_measured, node_of, note_measured  # noqa: E402
 from CT3DAssistantLib.scene import (  # noqa: E402
     add_landmarks,
     add_report,
@@ -68,6 +68,32 @@ def test_a_painted_voxel_counts_as_an_edit_and_reaches_the_masks(a_session, a_ph
     assert paint(image, segmentation, "nodule_1")
     assert is_edited(segmentation)
     assert np.array_equal(layers_of(a_session.scene, node)["lesions"], painted)
+
+
+def test_masks_that_a_person_painted_stay_when_regions_are_found_again(a_session, a_phantom):
+    node = show_all(a_session.scene, a_phantom)
+    mine = node_of(a_session.scene, node, "segmentation")
+    image = slicer.vtkOrientedImageData()
+    mine.GetBinaryLabelmapRepresentation("right_lung", image)
+    assert slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, mine, "nodule_1")
+    painted = fingerprint(mine)
+    fresh = add_segmentation(a_session.scene, node, a_phantom.layers, a_phantom.case.regions)
+    assert fresh is not mine and not is_edited(fresh)
+    assert mine.GetName() == "CT regions (edited)"
+    assert fingerprint(mine) == painted
+    assert np.array_equal(layers_of(a_session.scene, node)["lesions"], a_phantom.layers["lesions"])
+
+
+def test_what_was_measured_is_known_from_what_was_painted_since(a_session, a_phantom):
+    node = show_all(a_session.scene, a_phantom)
+    masks = node_of(a_session.scene, node, "segmentation")
+    assert is_measured(masks)
+    image = slicer.vtkOrientedImageData()
+    masks.GetBinaryLabelmapRepresentation("right_lung", image)
+    assert slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, masks, "nodule_1")
+    assert not is_measured(masks)
+    note_measured(masks, fingerprint(masks))
+    assert is_measured(masks) and is_edited(masks)
 
 
 def test_other_label_maps_for_the_same_voxels_are_no_edit(a_session, a_phantom):

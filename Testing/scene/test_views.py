@@ -8,6 +8,7 @@ slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 import vtk  # noqa: E402
 from numpy.testing import assert_allclose  # noqa: E402
 from phantoms import show_all  # noqa: E402
+from slice_views import add_views, middle_of, views_of  # noqa: E402
 
 from ct3d.imaging.volume import ijk_from_ras  # noqa: E402
 from CT3DAssistantLib.isolation import ISOLATED, isolated_segment  # noqa: E402
@@ -19,13 +20,12 @@ from CT3DAssistantLib.surfaces import adding_surfaces, has_surfaces, remove_surf
 from CT3DAssistantLib.views import Views  # noqa: E402
 from CT3DAssistantLib.windows import BONE, LUNG, SOFT  # noqa: E402
 
-PLANES = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 SEGMENTS = ("body", "right_lung", "left_lung", "lungs", "nodule_1")
 
 
 @pytest.fixture
 def a_scene(a_session):
-    return with_views(a_session.scene)
+    return add_views(a_session.scene)
 
 
 @pytest.fixture
@@ -36,31 +36,6 @@ def a_node(a_scene, a_phantom):
 @pytest.fixture
 def some_views(a_scene):
     return Views(a_scene)
-
-
-def with_views(scene):
-    """Three slice views of 400 x 300 pixels and a camera, as the application has them."""
-    for name, orientation in PLANES.items():
-        view = scene.AddNewNodeByClass("vtkMRMLSliceNode", name)
-        view.SetLayoutName(name)
-        view.SetDimensions(400, 300, 1)
-        view.SetFieldOfView(400.0, 300.0, 1.0)
-        view.SetOrientation(orientation)
-        scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode", name).SetLayoutName(name)
-    camera = scene.AddNewNodeByClass("vtkMRMLCameraNode")
-    camera.SetPosition(0, 500, 0)
-    camera.SetFocalPoint(0, 0, 0)
-    return scene
-
-
-def views_of(scene):
-    return [scene.GetNthNodeByClass(n, "vtkMRMLSliceNode") for n in range(len(PLANES))]
-
-
-def middle_of(view):
-    """RAS of the middle of a slice view."""
-    width, height, _ = view.GetDimensions()
-    return np.array(view.GetXYToRAS().MultiplyPoint((width / 2, height / 2, 0, 1)))[:3]
 
 
 def look(node):
