@@ -18,6 +18,7 @@ CANNOT_TELL = "\u2298 Can't tell"
 TURNED_DOWN = "the language model's wording was turned down, the measured sentence stands"
 REMEMBERED = 6  # earlier turns that a question is sent with
 LINKS = 6  # pieces of evidence that an answer shows
+SHOWN = 60  # answers of a conversation in the window
 SUGGESTED = 5
 WHOLE_SCAN = Scope()
 REMAKES = {"segment", "landmarks", "measure", "findings"}  # tasks that change what answers lean on
@@ -152,14 +153,16 @@ def _name(case: Case, evidence: str) -> str:
     return name[:1].lower() + name[1:]
 
 
-def conversation_html(case: Case, ink: Ink, selected: str = "", first: int = 0) -> str:
-    """The conversation as rich text; links lead to evidence strings.
+def conversation_html(case: Case, ink: Ink, selected: str = "") -> str:
+    """The end of the conversation as rich text; links lead to evidence strings.
 
     Args:
         selected: evidence whose links stand out.
-        first: index of the first answer to show.
     """
-    return "".join(_turn(case, answer, ink, selected) for answer in case.answers[first:])
+    earlier = len(case.answers) - SHOWN
+    note = f'<p style="color:{ink.quiet}">{earlier} earlier answers: Copy all has them.</p>'
+    turns = [_turn(case, answer, ink, selected) for answer in case.answers[-SHOWN:]]
+    return "".join([note * (earlier > 0), *turns])
 
 
 def question_html(question: str, about: str, ink: Ink) -> str:

@@ -44,10 +44,11 @@ def scope_of_slices(low_mm: float, high_mm: float) -> Scope:
 
 
 def regions_to_choose(case: Case) -> list[Region]:
-    """What a question can be limited to, lesions first."""
+    """What a question can be limited to: lesions, organs, parts of the report, and last the body."""
     rank = {"lesion": 0, "organ": 1, "report_region": 2}
     return sorted(
-        (each for each in case.regions if each.presence != "absent"), key=lambda each: rank[each.kind]
+        (each for each in case.regions if each.presence != "absent"),
+        key=lambda each: (each.id == "body", rank[each.kind]),
     )
 
 

@@ -137,6 +137,8 @@ def test_a_follow_up_takes_what_it_does_not_say_from_before(ask):
     second = (*first, Turn("and the mean attenuation?", "-822 HU"))
     assert "-822 HU" in ask("and the mean attenuation?", history=first).text
     assert "-815 HU" in ask("And of the left lung?", history=second).text
+    left = Scope("region", "left_lung")
+    assert "three" in ask("And here?", history=(Turn("How many nodules are there?", "six"),), scope=left).text
     assert "three" in ask("and on the right?", history=(Turn("How many nodules are there?", "six"),)).text
 
 
@@ -147,6 +149,11 @@ def test_a_follow_up_takes_what_it_does_not_say_from_before(ask):
         (Scope("region", "left_lung"), "Is there a pleural effusion?", "No pleural effusion candidate"),
         (Scope("region", "right_lung"), "How large is the effusion?", "120 mL"),
         (Scope("region", "nodule_3"), "How big is the nodule?", "6 mm"),
+        (Scope("region", "nodule_3"), "How big is it?", "6 mm"),
+        (Scope("region", "left_lung"), "What is the volume?", "left lung is 1980 mL"),
+        (Scope("region", "left_lung"), "mean attenuation", "-815 HU"),
+        (Scope("region", "skeleton"), "How dense is it?", "412 HU"),
+        (Scope("region", "lungs"), "What is the volume?", "right lung is 2340 mL"),
         (Scope("region", "left_lung"), "What is the volume of the right lung?", CANNOT_TELL),
         (Scope("slices", range_ras_mm=(-300.0, 0.0)), "What is the volume of the right lung?", "2340 mL"),
         (Scope("slices", range_ras_mm=(-100.0, -50.0)), "What is the volume of the right lung?", CANNOT_TELL),

@@ -25,7 +25,7 @@ from ct3d.pipeline.facts import (
     was_looked_for,
 )
 from ct3d.pipeline.job import Job
-from ct3d.pipeline.questions import Question, read_question
+from ct3d.pipeline.questions import Question, goes_on, read_question
 from ct3d.pipeline.report import Writer
 from ct3d.pipeline.scope import scoped
 from ct3d.pipeline.statements import UNIT_OF
@@ -71,7 +71,7 @@ def run(params: AnswerParams, job: Job) -> AnswerResult:
     """
     job.stage("question", 0.0)
     case = scoped(params.case, params.scope)
-    question = read_question(params.question, params.history)
+    question = _question(params)
     stream, writer = Stream(job), None
     try:
         if question.asks in ("summary", "describe") and not question.strange:
@@ -86,6 +86,25 @@ def run(params: AnswerParams, job: Job) -> AnswerResult:
     card = writer.card if writer else None
     more = {"counts": writer.counts, "prompts": writer.prompts, "dtype": writer.model.dtype} if card else {}
     return AnswerResult(answer, job.step("answer", card, seed=params.seed, **more))
+
+
+def _question(params: AnswerParams) -> Question:
+    """The question; what it doesn't name is the region that it is limited to, else what was asked before."""
+    alone, scope = read_question(params.question), params.scope
+    if scope.kind != "region" or alone.statement.kind or goes_on(params.question):
+        return read_question(params.question, params.history)
+    if alone.asks not in ("attribute", "size", "where", "describe"):
+        return read_question(params.question, params.history)
+    finding = next((name for name, prefix in LESION_PREFIX.items() if scope.region.startswith(prefix)), "")
+    subject = finding or _organ_in(params.case, scope.region)
+    named = {"kind": "finding" if finding else "organ", "subject": subject}
+    return replace(alone, statement=replace(alone.statement, **named))
+
+
+def _organ_in(case: Case, region_id: str) -> str:
+    """The organ that a part of the report consists of ("lung" of "lungs"); any other region itself."""
+    organs = [each.id for each in case.regions if each.kind == "organ" and each.report_region == region_id]
+    return organs[0].removeprefix("right_").removeprefix("left_") if organs else region_id
 
 
 def _answer(params: AnswerParams, case: Case, sentences: Iterator[Said], stream: Stream) -> Answer:

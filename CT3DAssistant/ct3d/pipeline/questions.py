@@ -32,7 +32,12 @@ def read_question(text: str, history: tuple[Turn, ...] = ()) -> Question:
     before = read_question(history[-1].question, history[-FAR_ENOUGH:-1])
     if not question.statement.kind and question.asks != "summary":
         return _completed(question, before)
-    return _same_of(question, before) if GOES_ON.match(text.strip().lower()) else question
+    return _same_of(question, before) if goes_on(text) else question
+
+
+def goes_on(text: str) -> bool:
+    """Whether a question begins as one that leans on the one before: "and on the left?"."""
+    return GOES_ON.match(text.strip().lower()) is not None
 
 
 def _read(text: str) -> Question:
