@@ -344,3 +344,22 @@ def test_a_volume_is_sent_once_and_its_content_checked(a_client, a_session_folde
     array = open_array(first.array, a_session_folder)
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
     assert digest == first.array.sha256
+
+
+def test_a_worker_that_is_let_go_is_replaced_by_the_next_request_and_never_amid_a_job(a_client):
+    first = a_client.wait(a_client.connect())
+    job = a_client.submit("count", Steps(20, 0.05))
+    with pytest.raises(InvalidRequest, match="at work"):
+        a_client.retire()
+    assert a_client.worker is first and a_client.wait(job).value == 20.0
+    a_client.retire()
+    assert a_client.worker is None and a_client.retired == 1
+    assert is_gone_within(3.0, first.pid)
+    assert a_client.wait(a_client.connect()).pid != first.pid
+
+
+def test_what_waits_when_a_worker_is_let_go_is_cancelled(a_client):
+    waits = a_client.connect()
+    a_client.retire()
+    with pytest.raises(TaskCancelled):
+        a_client.wait(waits)

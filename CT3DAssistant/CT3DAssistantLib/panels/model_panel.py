@@ -136,6 +136,8 @@ class ModelPanel(Panel):
         lines += [
             f"{'✔ ok' if each.right else '✖ missing'} · {each.title}: {each.state}" for each in self._checks
         ]
+        if not all(each.right for each in self._checks):
+            lines.append(_("Press Install to add what is missing, or Repair to make it anew."))
         worker = self.workspace.logic.client.worker
         if worker is not None and not self._checks:
             device = worker.device
