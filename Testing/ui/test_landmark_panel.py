@@ -422,6 +422,8 @@ def test_a_person_who_says_not_now_loses_nothing_by_going_on(a_panel, press, ope
     spin()
     hands.click(panel.ui.dismissButton)
     press(panel, "R")
+    assert panel.ui.recoveryRow.isHidden()
+    assert len([told for told in panel.workspace.told if "is not in this case" in told[1]]) == 1
     kept = a_recovery.find(panel.workspace.case.input.sha256)
     assert sorted(each.case.reviews[0].verdict for each in kept) == ["accepted", "rejected"]
 

@@ -152,10 +152,10 @@ class LandmarkPanel(Panel):
 
     def _show_buttons(self) -> None:
         ui, has_case, is_blinded = self.ui, self.session.case is not None, self.session.is_blinded
-        for widget in (ui.moveButton, ui.undefineButton, ui.nextButton, ui.keysCheck, *self._export.buttons):
+        for widget in (ui.moveButton, ui.undefineButton, ui.nextButton, ui.keysCheck):
             widget.enabled = has_case
-        for button in (ui.acceptButton, ui.rejectButton):
-            button.enabled = has_case and not is_blinded
+        for button in (ui.acceptButton, ui.rejectButton, *self._export.buttons):
+            button.enabled = has_case and not is_blinded  # a file would tell a second reader
         ui.secondCheck.enabled = has_case or is_blinded
         ui.moveButton.text = _("Place (M)") if is_blinded else _("Move (M)")
         ui.undoButton.enabled = self.session.can_undo

@@ -4,6 +4,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from ct3d.case import Case
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.recovery import Kept, restored
 
@@ -15,6 +16,8 @@ class RecoveryOffer:
         self._panel, self._workspace, self._ui = panel, panel.workspace, panel.ui
         self._kept: Kept | None = None
         self._looked_for: Any = None  # volume and analysis that kept work was looked for last
+        self._told: list[tuple[Any, str]] = []  # volume, and when the work was done that was told of
+        self._dismissed: list[tuple[Any, str]] = []
         self._ui.restoreButton.icon = icon("restore")
         panel.on(self._ui.restoreButton, "clicked()", self.onRestore, _("The kept work can't be restored."))
         panel.on(self._ui.dismissButton, "clicked()", self.onDismiss)
@@ -23,30 +26,42 @@ class RecoveryOffer:
 
     def look(self) -> None:
         """Offer kept work where volume or analysis are new here, also while the panel is folded."""
-        workspace = self._workspace
-        case, node = workspace.case, workspace.volume_node
-        key = (node, case.input.sha256, len(case.provenance), bool(case.actions)) if case else None
-        if key != self._looked_for:
-            self._looked_for = key
-            kept = workspace.recovery.offer(case) if case and workspace.recovery else None
-            if kept is not None and kept != self._kept:
-                told = _(
-                    "Your review of {time} on this scan is not in this case. Restore it under Landmarks."
-                )
-                workspace.tell(told.format(time=kept.changed_local), "warning")
-            self._kept = kept
-        self._show()
+        with self._panel.run_safely():
+            case, node = self._workspace.case, self._workspace.volume_node
+            is_settled = case is not None and not self._workspace.jobs  # an analysis at work still adds to it
+            key = (node, len(case.provenance), bool(case.actions)) if is_settled else None
+            if key != self._looked_for:
+                self._looked_for = key
+                self._kept = self._offered(case) if is_settled else None
+            self._show()
 
     def onRestore(self) -> None:
         """Take the kept work into the case."""
-        kept, self._kept = self._kept, None
-        self._workspace.change(restored, kept.case)
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            self._workspace.change(restored, kept.case)
         self._show()
 
     def onDismiss(self) -> None:
         """Leave the case as it is; the file stays."""
-        self._kept = None
+        if self._kept is not None:
+            self._dismissed.append((self._workspace.volume_node, self._kept.changed_utc))
+            self._kept = None
         self._show()
+
+    def _offered(self, case: Case) -> Kept | None:
+        """What to offer; nothing while the landmarks that were decided aren't found here."""
+        recovery, node = self._workspace.recovery, self._workspace.volume_node
+        kept = recovery.offer(case) if recovery else None
+        if kept is None or (node, kept.changed_utc) in self._dismissed:
+            return None
+        if kept.case.reviews and not case.landmarks:
+            return None
+        if (node, kept.changed_utc) not in self._told:
+            self._told.append((node, kept.changed_utc))
+            told = _("Your review of {time} on this scan is not in this case. Restore it under Landmarks.")
+            self._workspace.tell(told.format(time=kept.changed_local), "warning")
+        return kept
 
     def _show(self) -> None:
         self._ui.recoveryRow.visible = self._kept is not None
