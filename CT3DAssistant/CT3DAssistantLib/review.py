@@ -150,9 +150,10 @@ def reopen(case: Case, *, why: str = "", at_utc: str = "") -> Case:
     """
     if case.report_state not in ("reviewed", "signed"):
         raise InvalidRequest("The report is open already. Edit its sentences, then mark it reviewed.")
-    signature = case.signature
-    was = f"signed by {signature.name} at {signature.signed_utc}, sha256 {signature.sha256}"
-    detail = "; ".join(filter(None, (why, f"was {was if signature else case.report_state}")))
+    was = case.report_state
+    if signature := case.signature:
+        was = f"signed by {signature.name} at {signature.signed_utc}, sha256 {signature.sha256}"
+    detail = "; ".join(filter(None, (why, f"was {was}")))
     state = "edited" if any(each.is_touched for each in case.sentences) else "draft"
     return act(replace(case, report_state=state, signature=None), "reopen", "report", detail, at_utc)
 
@@ -179,15 +180,20 @@ def hash_of(case: Case, name: str, signed_utc: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def state_text(case: Case) -> str:
-    """How far the report is reviewed, in one line, for the window and every export."""
+def state_text(case: Case, digits: int = 64) -> str:
+    """How far the report is reviewed, in one line, for the window and every export.
+
+    Args:
+        digits: of the signature's hash.
+    """
     signature = case.signature
     if case.report_state == "signed" and signature is not None:
         by = f"{signature.name}, {signature.signed_utc.replace('T', ' ').replace('Z', ' UTC')}"
         broken = (
             "" if signature_holds(case) else " It was changed after signing: the signature does not hold."
         )
-        return f"Signed by {by}, sha256 {signature.sha256}.{broken}"
+        more = "\u2026" if digits < len(signature.sha256) else ""
+        return f"Signed by {by}, sha256 {signature.sha256[:digits]}{more}.{broken}"
     return STATES[case.report_state]
 
 

@@ -216,9 +216,17 @@ def test_any_change_after_signing_opens_the_report_and_says_so(change, a_case):
     assert "signed" not in report_text(case).lower().replace("not signed", "")
 
 
-def test_reopening_by_hand_leaves_the_sentences(a_case):
-    case = reopen(signed(a_case))
+@pytest.mark.parametrize("close", [mark_reviewed, signed])
+def test_reopening_by_hand_leaves_the_sentences(close, a_case):
+    case = reopen(close(a_case))
     assert (case.report_state, case.signature, case.sentences) == ("draft", None, a_case.sentences)
+    assert case.actions[-1].verb == "reopen"
+
+
+def test_a_change_of_a_reviewed_report_opens_it(a_case):
+    case = remove_sentence(mark_reviewed(a_case), "lungs.1")
+    assert case.report_state == "edited"
+    assert case.actions[-1].detail == "remove sentence/lungs.1; was reviewed"
 
 
 @pytest.mark.parametrize("field", ["name", "time", "text", "removed", "finding", "input"])

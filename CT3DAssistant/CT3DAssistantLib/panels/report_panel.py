@@ -38,6 +38,7 @@ from CT3DAssistantLib.review import (
 )
 from CT3DAssistantLib.settings import Settings
 
+HASH_DIGITS = 16  # of a signature, in the window; exports and the tooltip have all
 SENTENCE = "sentence/"  # how a link to a sentence begins
 
 
@@ -231,9 +232,9 @@ class ReportPanel(Panel):
     def _show_state(self, case: Case | None) -> None:
         ui, state = self.ui, case.report_state if case else ""
         ui.stateLabel.text = state_html(case, ink_of(ui.reportBrowser)) if case else ""
-        ui.stateTextLabel.text = (
-            state_text(case) if case else _("There is no report yet. Analyse a CT first.")
-        )
+        nothing = _("There is no report yet. Analyse a CT first.")
+        ui.stateTextLabel.text = state_text(case, HASH_DIGITS) if case else nothing
+        ui.stateTextLabel.toolTip = state_text(case) if case else nothing
         ui.tallyLabel.text = tally(case) if case else ""
         for label in (ui.stateLabel, ui.tallyLabel):
             label.visible = case is not None
