@@ -6,10 +6,10 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from CT3DAssistantLib.panels.tables import RIGHT, filling
 from CT3DAssistantLib.region_rows import COLUMNS, Measurement, ordered
 
 REGION, TITLE, VALUE = range(len(COLUMNS))
-RIGHT = int(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
 
 
 class MeasurementTable:
@@ -29,21 +29,20 @@ class MeasurementTable:
         self.rows: list[Measurement] = []
         self._given: list[Measurement] = []
         self._column, self._descending = -1, False
-        self._is_filling = False
-        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)  # names wrap
         header = table.horizontalHeader()
         header.setSectionsClickable(True)
         for column, mode in ((REGION, "Stretch"), (TITLE, "Stretch"), (VALUE, "ResizeToContents")):
             header.setSectionResizeMode(column, getattr(qt.QHeaderView, mode))
         on(header, "sectionClicked(int)", self.sort)
-        on(table, "currentCellChanged(int,int,int,int)", self._note_current)
-        on(table, "cellClicked(int,int)", self._note_click)
+        for signal in ("currentCellChanged(int,int,int,int)", "cellClicked(int,int)"):
+            on(table, signal, self._note)
 
     def show(self, rows: list[Measurement], *, with_region: bool) -> None:
         """List these rows, in the order a person has chosen."""
-        self._given = rows
+        if rows != self._given:
+            self._given = rows
+            self._fill()
         self.table.setColumnHidden(REGION, not with_region)
-        self._fill()
 
     def sort(self, column: int) -> None:
         """By this column; a second time the other way round, a third time in the given order again."""
@@ -57,37 +56,35 @@ class MeasurementTable:
 
     def mark(self, attribute_id: str) -> None:
         """Make the row of an attribute the chosen one; "" for none."""
-        self._is_filling = True
         row = next((n for n, each in enumerate(self.rows) if each.id == attribute_id), -1)
+        was_blocked = self.table.blockSignals(True)
         self.table.setCurrentCell(row, TITLE if row >= 0 else -1)
-        self._is_filling = False
+        self.table.blockSignals(was_blocked)
 
     def _fill(self) -> None:
         self.rows = self._given
         if self._column >= 0:
             self.rows = ordered(self._given, self._column, descending=self._descending)
         self._show_order()
-        self._is_filling = True
-        self.table.setCurrentCell(-1, -1)
-        self.table.rowCount = len(self.rows)
-        for n, row in enumerate(self.rows):
-            for column, text in enumerate((row.region, row.title, row.text)):
-                item = qt.QTableWidgetItem(text)
-                if column == VALUE:
-                    item.setData(qt.Qt.TextAlignmentRole, RIGHT)
-                    item.setToolTip(" ".join(row.copied[2:]))
-                self.table.setItem(n, column, item)
-        self._is_filling = False
+        with filling(self.table):
+            self.table.setCurrentCell(-1, -1)
+            self.table.rowCount = len(self.rows)
+            for n, row in enumerate(self.rows):
+                self._fill_row(n, row)
+
+    def _fill_row(self, n: int, row: Measurement) -> None:
+        for column, text in enumerate((row.region, row.title, row.text)):
+            item = qt.QTableWidgetItem(text)
+            if column == VALUE:
+                item.setData(qt.Qt.TextAlignmentRole, RIGHT)
+                item.setToolTip(" ".join(row.copied[2:]))
+            self.table.setItem(n, column, item)
 
     def _show_order(self) -> None:
         for column, name in enumerate((_("Region"), _("Measurement"), _("Value"))):
             arrow = ("  ▼" if self._descending else "  ▲") if column == self._column else ""
             self.table.horizontalHeaderItem(column).setText(name + arrow)
 
-    def _note_current(self, row: int, *_others: int) -> None:
-        if not self._is_filling:
-            self._note_click(row)
-
-    def _note_click(self, row: int, *_column: int) -> None:
+    def _note(self, row: int, *_others: int) -> None:
         if 0 <= row < len(self.rows):
             self._choose(self.rows[row].id)

@@ -7,12 +7,12 @@ import qt
 from slicer.i18n import tr as _
 
 from ct3d.case import Case, Region
+from CT3DAssistantLib.panels.tables import RIGHT, filling
 from CT3DAssistantLib.region_rows import PRESENCE, groups_of, region_tip
 from CT3DAssistantLib.terminology import segment_term
 
 SWATCH = 14  # pixels
 NAME, PRESENT, CONFIDENCE = range(3)
-RIGHT = int(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
 
 
 class RegionList:
@@ -31,47 +31,52 @@ class RegionList:
         self.table, self._choose = table, choose
         self.rows: list[str] = []
         self._node: Any = None
-        self._is_filling = False
-        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)  # names wrap
+        self._shown: Any = None  # what the rows were made from
         header = table.horizontalHeader()
         header.setSectionResizeMode(NAME, qt.QHeaderView.Stretch)
         for column in (PRESENT, CONFIDENCE):
             header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
-        on(table, "currentCellChanged(int,int,int,int)", self._note_current)
-        on(table, "cellClicked(int,int)", self._note_click)
+        for signal in ("currentCellChanged(int,int,int,int)", "cellClicked(int,int)"):
+            on(table, signal, self._note)
         on(table, "itemChanged(QTableWidgetItem*)", self._note_tick)
 
     def show(self, case: Case | None, node: Any) -> None:
         """List the regions of a case, shown by a segmentation node."""
         self._node = node
-        self._is_filling = True
-        self.table.setCurrentCell(-1, -1)
-        self.table.clearSpans()
-        self.table.rowCount = 0
-        self.rows = []
-        for title, regions in groups_of(case) if case else ():
-            self._add_heading(_(title))
-            for region in regions:
-                self._add_region(region)
-        self._is_filling = False
+        regions = case.regions if case else ()
+        shown = [(each, _color(self._segment(each.id))) for each in regions]
+        if shown != self._shown:
+            self._shown = shown
+            self._fill(case)
         self.show_ticks()
+
+    def _fill(self, case: Case | None) -> None:
+        self.rows = []
+        with filling(self.table):
+            self.table.setCurrentCell(-1, -1)
+            self.table.clearSpans()
+            self.table.rowCount = 0
+            for title, regions in groups_of(case) if case else ():
+                self._add_heading(_(title))
+                for region in regions:
+                    self._add_region(region)
 
     def show_ticks(self) -> None:
         """Tick what the views show now."""
         display = self._node and self._node.GetDisplayNode()
-        self._is_filling = True
+        was_blocked = self.table.blockSignals(True)
         for row, region_id in enumerate(self.rows):
             if display and self._segment(region_id):
                 shown = display.GetSegmentVisibility(region_id)
                 self.table.item(row, NAME).setCheckState(qt.Qt.Checked if shown else qt.Qt.Unchecked)
-        self._is_filling = False
+        self.table.blockSignals(was_blocked)
 
     def mark(self, region_id: str) -> None:
         """Make the row of a region the chosen one; "" for none."""
         row = self.rows.index(region_id) if region_id in self.rows else -1
-        self._is_filling = True
+        was_blocked = self.table.blockSignals(True)
         self.table.setCurrentCell(row, NAME if region_id and row >= 0 else -1)
-        self._is_filling = False
+        self.table.blockSignals(was_blocked)
 
     def _segment(self, region_id: str) -> Any:
         return self._node and self._node.GetSegmentation().GetSegment(region_id)
@@ -106,19 +111,19 @@ class RegionList:
         for column, item in enumerate(items):
             self.table.setItem(row, column, item)
 
-    def _note_current(self, row: int, *_others: int) -> None:
-        if not self._is_filling:
-            self._note_click(row)
-
-    def _note_click(self, row: int, *_column: int) -> None:
+    def _note(self, row: int, *_others: int) -> None:
         if 0 <= row < len(self.rows) and self.rows[row]:
             self._choose(self.rows[row])
 
     def _note_tick(self, item: Any) -> None:
         region_id = self.rows[item.row()] if item.row() < len(self.rows) else ""
-        if not self._is_filling and item.column() == NAME and self._segment(region_id):
+        if item.column() == NAME and self._segment(region_id):
             shown = item.checkState() == qt.Qt.Checked
             self._node.GetDisplayNode().SetSegmentVisibility(region_id, shown)
+
+
+def _color(segment: Any) -> tuple[float, ...] | None:
+    return segment and tuple(segment.GetColor())
 
 
 def _swatch(color: Any) -> Any:
