@@ -14,6 +14,7 @@ from ct3d.client.transport import Transport
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, find_worker_python, worker_command
 from CT3DAssistantLib.logic import AssistantLogic
 from CT3DAssistantLib.panels.panel import running_safely
+from CT3DAssistantLib.recovery import Recovery, recovery_folder
 from CT3DAssistantLib.settings import Settings
 from CT3DAssistantLib.transport_qt import Pump, QProcessTransport, without_launcher, worker_environment
 from CT3DAssistantLib.workspace import State, Workspace
@@ -37,7 +38,8 @@ class ApplicationSitting(VTKObservationMixin):
             [], self.exchange.path, folder=PACKAGE_FOLDER, transport=lambda *_: self._make_transport()
         )
         self.logic = AssistantLogic(scene, self.client, self.exchange.path)
-        self.workspace = Workspace(self.logic, read_state(), later=self.client.deliver)
+        kept = Recovery(Path(settings.recovery_folder or recovery_folder()))
+        self.workspace = Workspace(self.logic, read_state(), later=self.client.deliver, recovery=kept)
         self.pump = Pump(self.client, partial(running_safely, self.workspace.tell))
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         for event in (scene.EndCloseEvent, scene.EndImportEvent, scene.EndRestoreEvent):

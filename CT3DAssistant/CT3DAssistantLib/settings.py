@@ -33,6 +33,7 @@ class Settings:
         second_reader_name: who places points a second time.
         packages_folder: where packages lie for use without network; "" for the registry.
         accepted_licenses: one a line, "card id: licence, time".
+        recovery_folder: where a person's work is kept beside the scene; "" for the user's own folder.
     """
 
     worker_python = _Text("workerPython")
@@ -41,6 +42,7 @@ class Settings:
     second_reader_name = _Text("secondReaderName")
     packages_folder = _Text("packagesFolder")
     accepted_licenses = _Text("acceptedLicenses")
+    recovery_folder = _Text("recoveryFolder")
 
     def __init__(self, store: Any = None):
         self.store = qt.QSettings() if store is None else store

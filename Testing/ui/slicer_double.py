@@ -266,6 +266,7 @@ def install(qt_application, settings) -> Any:
     slicer.mrmlScene = session.scene
     slicer.modules = types.SimpleNamespace()
     slicer.app = Application(qt_application, session, settings)
+    settings.setValue("CT3DAssistant/recoveryFolder", str(Path(session.cache.name) / "recovery"))
     return session
 
 
