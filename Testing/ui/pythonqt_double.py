@@ -49,7 +49,7 @@ WAITS = {  # by class, what opens a window and waits for a person
     "QFontDialog": {"getFont"},
     "QFileDialog": {"getExistingDirectory", "getOpenFileName", "getOpenFileNames", "getSaveFileName"},
 }
-NOT_OFFERED = {"connect", "disconnect", "findChild", "findChildren", "emit", "sender", "signalsBlocked"}
+NOT_OFFERED = {"connect", "disconnect", "findChild", "findChildren", "emit", "metaObject", "sender"}
 WRAPPERS: dict[type, "ClassWrapper"] = {}  # by PySide class
 ALIVE: "weakref.WeakValueDictionary[int, Wrapper]" = weakref.WeakValueDictionary()  # QObjects, by address
 HANDLERS: dict[int, list[tuple[str, Callable, Any]]] = {}  # connections of a QObject, by address
@@ -125,8 +125,8 @@ class Wrapper(metaclass=ClassWrapper):
             kind = type(self).__name__
             raise ValueError(f"Trying to read property '{name}' from a destroyed {kind} object")
         is_object = isinstance(it, QtCore.QObject)
-        if is_object and (index := property_index(it, name)) >= 0:
-            return wrap(it.metaObject().property(index).read(it))
+        if is_object and name in (known := properties(type(it))):
+            return wrap(it.property(known[name].name()))
         if is_object and name in OBJECT_METHODS:
             return partial(OBJECT_METHODS[name], self)
         if is_object and name in signal_names(type(it)):
@@ -135,9 +135,8 @@ class Wrapper(metaclass=ClassWrapper):
 
     def __setattr__(self, name: str, value: Any) -> None:
         it, kind = self._it, type(self)
-        index = property_index(it, name) if isinstance(it, QtCore.QObject) else -1
-        if index >= 0:
-            write(it, it.metaObject().property(index), value)
+        if isinstance(it, QtCore.QObject) and name in (known := properties(type(it))):
+            write(it, known[name], value)
         elif is_plain(kind):
             raise AttributeError(
                 f"'{name}' does not exist on {kind.__name__} and creating new attributes on C++ objects "
@@ -249,16 +248,12 @@ def unwrap(value: Any) -> Any:
 
 
 @cache
-def property_indexes(kind: type) -> dict[str, int]:
-    """Index of each property of a PySide class by name; `name` is PythonQt's alias of `objectName`."""
+def properties(kind: type) -> dict[str, QtCore.QMetaProperty]:
+    """Properties of a PySide class by name; `name` is PythonQt's alias of `objectName`."""
     meta = kind.staticMetaObject
-    indexes = {meta.property(n).name(): n for n in range(meta.propertyCount())}
-    return indexes | {"name": indexes["objectName"]}
-
-
-def property_index(it: QtCore.QObject, name: str) -> int:
-    """Index of a property, or -1."""
-    return property_indexes(type(it)).get(name, -1)
+    every = [meta.property(n) for n in range(meta.propertyCount())]
+    known = {each.name(): each for each in every}
+    return known | {"name": known["objectName"]}
 
 
 def write(it: QtCore.QObject, prop: QtCore.QMetaProperty, value: Any) -> None:
@@ -515,7 +510,8 @@ def signature_of(wrapper: Wrapper, signal: str) -> str | None:
     aliases = getattr(type(wrapper._it), "SIGNATURES", {})
     normal = QtCore.QMetaObject.normalizedSignature(signal).data().decode()
     normal = aliases.get(normal, normal)
-    return normal if wrapper._it.metaObject().indexOfSignal(normal) >= 0 else None
+    known = signal_names(type(wrapper._it)).get(normal.partition("(")[0], ())
+    return normal if normal in known else None
 
 
 def handler(slot: Callable, *, bare: bool = False) -> Callable[..., None]:
