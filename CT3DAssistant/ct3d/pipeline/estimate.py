@@ -39,6 +39,9 @@ COSTS = {  # by task, or by task and card where the card makes the difference
     "answer smollm2_135m_transformers": Cost(1400, 0, 10, 0),
     "report ": Cost(150, 0, 1, 0),  # without a language model
     "answer ": Cost(150, 0, 1, 0),
+    "check": Cost(150, 0, 0.5, 0),
+    "warm_up": Cost(450, 0, 5, 0),
+    "warm_up smollm2_135m_transformers": Cost(1400, 0, 20, 0),
     "prepare": Cost(150, 6, 0.5, 0.05),
     "estimate": Cost(60, 0, 0.1, 0),
 }
