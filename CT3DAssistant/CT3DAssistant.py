@@ -43,8 +43,9 @@ class CT3DAssistant(ScriptedLoadableModule):
 
     def openSample(self, name):
         """Show this module and have its Case section fetch and load a sample."""
-        slicer.util.selectModule(self.moduleName)
-        slicer.modules.CT3DAssistantWidget.window.open_sample(name)
+        if slicer.util.mainWindow() is not None:
+            slicer.util.selectModule(self.moduleName)
+        slicer.util.getModuleWidget(self.moduleName).window.open_sample(name)
 
 
 class CT3DAssistantWidget(ScriptedLoadableModuleWidget):
@@ -180,10 +181,7 @@ class CT3DAssistantTest(ScriptedLoadableModuleTest):
     """Runs inside the application, by ctest and by the module's Reload and Test button."""
 
     def runTest(self):
-        from CT3DAssistantLib.selftest import WALKS
+        from CT3DAssistantLib.selftest.walks import run_in_application
 
-        for walk in WALKS:
-            slicer.mrmlScene.Clear()
-            self.delayDisplay(f"Walk: {walk.__doc__ or walk.__name__}")
-            walk()
-        self.delayDisplay(f"{len(WALKS)} walks passed")
+        for walked in run_in_application():
+            self.delayDisplay(walked)

@@ -36,13 +36,43 @@ class Signals:
             slot(*args)
 
 
+class ModuleManager(Signals):
+    """Knows the scripted modules that were loaded here."""
+
+    def module(self, name):
+        return Module(name)
+
+
+class Module:
+    """A loaded module; its widget is made when it is first asked for."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def widgetRepresentation(self):
+        import slicer
+
+        widget = getattr(slicer.modules, f"{self.name}Widget", None) or open_widget(self.name)
+        return qSlicerScriptedLoadableModuleWidget(widget)
+
+
+class qSlicerScriptedLoadableModuleWidget:  # noqa: N801, as the genuine one is called
+    """The application's side of a scripted widget."""
+
+    def __init__(self, widget):
+        self._widget = widget
+
+    def self(self):
+        return self._widget
+
+
 class Application(Signals):
     """slicer.app: the event loop's application with the few things more that modules ask for."""
 
     def __init__(self, qt_application, session, settings):
         super().__init__()
         self._qt, self._session, self._settings = qt_application, session, settings
-        self._modules = Signals()
+        self._modules = ModuleManager()
 
     def processEvents(self, *flags):
         self._qt.processEvents(*flags)
@@ -264,6 +294,7 @@ def install(qt_application, settings) -> Any:
     sys.modules |= {BASES: base, wrapper.__name__: wrapper, "SampleData": samples}
     slicer.ScriptedLoadableModule, slicer.parameterNodeWrapper = base, wrapper
     slicer.mrmlScene = session.scene
+    slicer.qSlicerScriptedLoadableModuleWidget = qSlicerScriptedLoadableModuleWidget
     slicer.modules = types.SimpleNamespace()
     slicer.app = Application(qt_application, session, settings)
     settings.setValue("CT3DAssistant/recoveryFolder", str(Path(session.cache.name) / "recovery"))
@@ -279,8 +310,7 @@ def uninstall(session) -> None:
         delattr(slicer, name)
     for name in (BASES, "slicer.parameterNodeWrapper", "SampleData", "CT3DAssistant"):
         sys.modules.pop(name, None)
-    for name in [each for each in sys.modules if each == "CT3DAssistantLib.parameter_node"]:
-        del sys.modules[name]
+    sys.modules.pop("CT3DAssistantLib.parameter_node", None)
     session.close()
 
 
@@ -315,6 +345,12 @@ def reload_module(name) -> Any:
     old.parent.deleteLater()
     open_widget(name)
     return module
+
+
+def our_modules() -> dict[str, Any]:
+    """What is loaded of the project's code, by name."""
+    ours = ("ct3d", "CT3DAssistantLib")
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ours}
 
 
 def _execute(name):

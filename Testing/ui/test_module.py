@@ -24,8 +24,10 @@ def the_module(the_double, worker_python, tmp_path):
     application, qt = the_double
     qt.QSettings().setValue("CT3DAssistant/workerPython", str(worker_python))
     session = slicer_double.install(application, qt.QSettings())
+    before = slicer_double.our_modules()
     yield slicer_double.load_module()
     slicer_double.uninstall(session)
+    sys.modules |= before  # a reload has put others in their place
 
 
 @pytest.fixture
@@ -322,7 +324,6 @@ def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module,
     new = slicer.modules.CT3DAssistantWidget
     assert new is not widget and new.logic.workspace.volume_node is node
     assert new.logic.workspace.case.sentences
-    sys.modules["CT3DAssistantLib.workspace"] = old
 
 
 def test_a_killed_worker_is_told_and_the_next_click_works(the_module, open_case, turn):
@@ -375,10 +376,33 @@ slicer_double.uninstall(session)
     assert done.stdout.partition("CASE ")[2].strip() == workspace.case.to_json()
 
 
-def test_the_samples_are_registered_once(the_module):
+def test_the_samples_are_registered_once_and_a_click_loads_one(the_module, a_sample, turn):
     import slicer
 
+    a_sample(SAMPLE)
     sources = slicer.modules.sampleDataSources["CT3DAssistant"]
     slicer.modules.CT3DAssistantInstance.registerSamples()
     assert len(sources) == len({source.sampleName for source in sources}) > 1
     assert all(Path(source.thumbnailFileName).is_file() for source in sources)
+    source = next(each for each in sources if each.sampleName == SAMPLE)
+    began = time.monotonic()
+    source.customDownloader(source)
+    assert time.monotonic() - began < 1.0  # it opens the window, and reads meanwhile
+    workspace = slicer.modules.CT3DAssistantWidget.logic.workspace
+    turn(lambda: workspace.volume_node is not None)
+    assert workspace.volume_node.GetImageData().GetDimensions() == (128, 128, 34)
+
+
+def test_the_self_test_runs_its_walks_over_the_modules_own_window(the_module, monkeypatch):
+    from CT3DAssistantLib.selftest import walks
+
+    walked = []
+
+    def walk(screen):
+        """A walk of one step."""
+        walked.append(screen)
+        assert "case" in screen.window.panels
+
+    monkeypatch.setattr(walks, "WALKS", (walk, walk))
+    the_module.CT3DAssistantTest().runTest()
+    assert len(walked) == 2
