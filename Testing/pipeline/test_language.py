@@ -9,7 +9,10 @@ import pytest
 
 from ct3d.cards import find_weights, load_card, weights_folder
 from ct3d.models.language import VISUAL_MARK, unpacked
-from ct3d.pipeline.job import build_model
+from ct3d.pipeline.job import LocalJob, build_model
+from ct3d.pipeline.report import beginning
+from ct3d.pipeline.warm_up import run
+from ct3d.protocol.tasks import WarmUpParams
 
 CARDS = ("smollm2_135m", "smollm2_135m_transformers")
 CHAT = [
@@ -154,3 +157,21 @@ def test_both_cards_name_the_same_weights():
     first, second = (load_card(name) for name in CARDS)
     assert first.weights == replace(second.weights)
     assert first.license == second.license == "Apache-2.0"
+
+
+def test_after_a_warm_up_the_model_has_read_what_every_wording_begins_with(the_models, tmp_path):
+    a_model = the_models[CARDS[0]]
+    job = LocalJob(tmp_path)
+    job.model = lambda _card: a_model
+
+    def calls_while_reading():
+        pieces = []
+        line = {"role": "user", "content": "left lung | volume 1980 mL"}
+        a_model.write([*beginning(), line], on_piece=pieces.append, max_tokens=1)
+        return pieces.count("")
+
+    a_model.write(CHAT, on_piece=quiet, max_tokens=1)
+    cold = calls_while_reading()
+    a_model.write(CHAT, on_piece=quiet, max_tokens=1)
+    assert run(WarmUpParams(CARDS[0]), job).step.card == CARDS[0]
+    assert calls_while_reading() < cold  # one call per batch of the prompt

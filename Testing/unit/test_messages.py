@@ -2,11 +2,13 @@
 
 import json
 import random
+from functools import reduce
 
 import pytest
 
 from ct3d.errors import InvalidRequest, OutOfMemory, TaskFailed
 from ct3d.protocol.messages import (
+    BACK,
     MAX_LINE_BYTES,
     Alive,
     Failure,
@@ -20,6 +22,7 @@ from ct3d.protocol.messages import (
     decode_line,
     decode_note,
     encode_line,
+    streamed,
 )
 
 MESSAGES = [
@@ -140,3 +143,17 @@ def test_a_note_is_decoded_by_its_method():
 def test_a_note_that_no_worker_sends_is_refused(note):
     with pytest.raises(InvalidRequest):
         decode_note(note)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (("The ", "lung"), "The lung"),
+        (("The lung", BACK * 4 + "heart"), "The heart"),
+        (("The", BACK * 9 + "A"), "A"),
+        (("The", BACK * 3), ""),
+        ((), ""),
+    ],
+)
+def test_streamed_pieces_add_up_and_may_take_back(pieces, text):
+    assert reduce(streamed, pieces, "") == text
