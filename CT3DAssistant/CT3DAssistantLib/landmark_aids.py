@@ -43,16 +43,22 @@ def show_radius(scene: slicer.vtkMRMLScene, ras: Point | None, radius_mm: float 
 
 
 def pointed_at(scene: slicer.vtkMRMLScene) -> Point:
-    """Where the mouse points in a view, RAS millimetres; where it doesn't, where the slice views cross.
+    """Where the mouse points in a view, RAS millimetres; else where the slice views cross; in a scene without
+    slice views, where the crosshair was put last.
 
     Raises:
-        InvalidRequest: if the slice views don't cross in one point.
+        InvalidRequest: if none of them says a place.
     """
-    crosshairs = scene.GetNodesByClass("vtkMRMLCrosshairNode")
-    for n in range(crosshairs.GetNumberOfItems()):
+    nodes = scene.GetNodesByClass("vtkMRMLCrosshairNode")
+    crosshairs = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    for crosshair in crosshairs:
         ras = [0.0, 0.0, 0.0]
-        if crosshairs.GetItemAsObject(n).GetCursorPositionRAS(ras):
+        if crosshair.GetCursorPositionRAS(ras):
             return float(ras[0]), float(ras[1]), float(ras[2])
+    places = [crosshair.GetCrosshairRAS() for crosshair in crosshairs]
+    if scene.GetFirstNodeByClass("vtkMRMLSliceNode") is None and any(map(any, places)):
+        right, anterior, superior = (float(x) for x in next(filter(any, places)))
+        return right, anterior, superior
     return _crossing(scene)
 
 

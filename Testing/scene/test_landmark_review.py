@@ -363,6 +363,8 @@ def test_a_move_goes_where_the_mouse_points_else_where_the_slice_views_cross(a_s
     scene = a_session.scene
     with pytest.raises(InvalidRequest, match="don't cross"):
         pointed_at(scene)
+    scene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCrosshairRAS(4.0, 5.0, 6.0)
+    assert np.allclose(pointed_at(scene), (4, 5, 6))  # without slice views it is all there is
     for name, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
         view = scene.AddNewNodeByClass("vtkMRMLSliceNode", name)
         view.SetLayoutName(name)
