@@ -573,6 +573,34 @@ def test_a_section_folds_what_it_shows_and_nothing_else(qt, a_form, heard):
     root.delete()
 
 
+def test_what_happens_below_a_folded_section_is_seen_when_it_opens(a_form, qt):
+    root, ui = a_form
+    root.show()
+    ui.section.collapsed = True
+    ui.pathEdit.visible = False
+    ui.applyButton.visible = True
+    late = qt.QLabel("late", ui.section)
+    late.show()
+    assert not any(each.visible for each in (ui.pathEdit, ui.applyButton, late))
+    ui.section.collapsed = False
+    assert ui.applyButton.visible and late.visible and not ui.pathEdit.visible
+    root.delete()
+
+
+def test_a_section_that_a_ui_file_folds_shows_nothing_until_it_is_opened(slicer, tmp_path):
+    path = tmp_path / "Folded.ui"
+    title = '<property name="text"><string>Section</string></property>'
+    folded = title + '<property name="collapsed"><bool>true</bool></property>'
+    path.write_text(UI.replace(title, folded), encoding="utf-8")
+    root = slicer.util.loadUI(str(path))
+    ui = slicer.util.childWidgetVariables(root)
+    root.show()
+    assert ui.section.collapsed and not ui.applyButton.visible
+    ui.section.collapsed = False
+    assert ui.applyButton.visible
+    root.delete()
+
+
 def test_a_selector_follows_the_scene_that_the_form_hands_on(slicer, a_form, heard):
     calls, slot = heard
     root, ui = a_form
@@ -583,9 +611,10 @@ def test_a_selector_follows_the_scene_that_the_form_hands_on(slicer, a_form, hea
     scene.AddNewNodeByClass("vtkMRMLModelNode", "Not a volume")
     assert ui.volumeSelector.nodeCount() == 1 and ui.volumeSelector.currentNode() is None
     ui.volumeSelector.setCurrentNode(volume)
+    assert ui.volumeSelector.connect("currentNodeChanged(bool)", slot) is True
     assert calls == [(volume,)] and ui.volumeSelector.currentNodeID == volume.GetID()
     scene.RemoveNode(volume)
-    assert calls[-1] == (None,) and ui.volumeSelector.currentNode() is None
+    assert calls[1:] == [(None,), (False,)] and ui.volumeSelector.currentNode() is None
     root.delete()
 
 

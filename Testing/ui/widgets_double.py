@@ -9,8 +9,19 @@ from enum import IntFlag
 from typing import Any
 
 import shiboken6
-from PySide6.QtCore import Property, QPoint, QRect, QSettings, QSize, Qt, Signal
-from PySide6.QtGui import QPainter
+from PySide6.QtCore import (
+    Property,
+    QChildEvent,
+    QEvent,
+    QObject,
+    QPoint,
+    QRect,
+    QSettings,
+    QSize,
+    Qt,
+    Signal,
+)
+from PySide6.QtGui import QPainter, QPalette
 from PySide6.QtWidgets import (
     QAbstractButton,
     QComboBox,
@@ -24,76 +35,120 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+_UNLIMITED = 16777215  # pixels: Qt's largest height
+_INDICATOR = (
+    QStyle.PixelMetric.PM_IndicatorWidth,
+    QStyle.PixelMetric.PM_IndicatorHeight,
+    QStyle.PixelMetric.PM_CheckBoxLabelSpacing,
+)
+
 
 class ctkCollapsibleButton(QAbstractButton):
-    """A header that folds the widgets below it; a child that was hidden before stays hidden when it opens."""
+    """A header that folds the widgets below it.
+
+    What code shows or hides below a folded header takes effect when it opens, as in the genuine one.
+    """
 
     contentsCollapsed = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
-        self._folded: list[QWidget] | None = None
+        self._collapsed, self._collapsed_height, self._is_forcing = False, 10, False
+        self._hidden: set[QWidget] = set()  # by code, not by folding
         self.setCheckable(True)
         self.setChecked(True)
-        self.setSizePolicy(QSizePolicy.Policy.MinimumExpanding, QSizePolicy.Policy.Preferred)
-        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Preferred)
         self.setContentsMargins(0, self.header_height(), 0, 0)
-        self.toggled.connect(self._fold)
+        self.setBackgroundRole(QPalette.ColorRole.Window)
+        self.toggled.connect(lambda is_open: self._collapse(not is_open))
 
     def isCollapsed(self) -> bool:
-        return not self.isChecked()
+        return self._collapsed
 
     def setCollapsed(self, collapsed: bool) -> None:
         self.setChecked(not collapsed)
 
-    collapsed = Property(bool, isCollapsed, setCollapsed)
+    def setCollapsedHeight(self, height: int) -> None:
+        self._collapsed_height = height
+        self.updateGeometry()
+
+    collapsed = Property(bool, lambda self: self._collapsed, setCollapsed)
+    collapsedHeight = Property(int, lambda self: self._collapsed_height, setCollapsedHeight)
+
+    def header_size(self) -> QSize:
+        option = QStyleOptionButton()
+        option.initFrom(self)
+        text = self.fontMetrics().size(Qt.TextFlag.TextShowMnemonic, self.text() or "XXXX")
+        mark = [self.style().pixelMetric(each, option, self) for each in _INDICATOR]
+        inside = QSize(text.width() + mark[0] + mark[2], max(text.height(), mark[1]))
+        return self.style().sizeFromContents(QStyle.ContentsType.CT_PushButton, option, inside, self)
 
     def header_height(self) -> int:
-        return max(self.fontMetrics().height() + 8, self.style().pixelMetric(QStyle.PM_IndicatorHeight) + 6)
+        return self.header_size().height()
 
-    def _fold(self, is_open: bool) -> None:
-        children = self.findChildren(QWidget, options=Qt.FindChildOption.FindDirectChildrenOnly)
-        if is_open:
-            for child in self._folded or ():
-                if shiboken6.isValid(child):
-                    child.setVisible(True)
-            self._folded = None
-        elif self._folded is None:
-            self._folded = [child for child in children if not child.isHidden() and not child.isWindow()]
-            for child in self._folded:
-                child.setVisible(False)
-        self.setMaximumHeight(16777215 if is_open else self.header_height())
+    def childEvent(self, event: QChildEvent) -> None:
+        child = event.child()
+        if event.added() and child.isWidgetType():
+            child.installEventFilter(self)
+            if self._collapsed:
+                self._force(child, visible=False)
+        super().childEvent(event)
+
+    def eventFilter(self, child: QObject, event: QEvent) -> bool:
+        if not self._is_forcing and event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
+            if event.type() == QEvent.Type.HideToParent:
+                self._hidden.add(child)
+            else:
+                self._hidden.discard(child)
+                if self._collapsed:
+                    self._force(child, visible=False)
+        return False
+
+    def _force(self, child: QWidget, *, visible: bool) -> None:
+        self._is_forcing = True
+        child.setVisible(visible)
+        if child not in self._hidden:  # so that hiding it, while it is folded away, is heard
+            child.setAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+        self._is_forcing = False
+
+    def _collapse(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        self.setMaximumHeight(self.sizeHint().height() if collapsed else _UNLIMITED)
+        for child in self.findChildren(QWidget, options=Qt.FindChildOption.FindDirectChildrenOnly):
+            self._force(child, visible=not collapsed and child not in self._hidden)
         self.updateGeometry()
-        self.contentsCollapsed.emit(not is_open)
+        self.contentsCollapsed.emit(collapsed)
 
     def hitButton(self, place: QPoint) -> bool:
         return place.y() < self.header_height()
 
     def sizeHint(self) -> QSize:
-        width = self.fontMetrics().horizontalAdvance(self.text()) + 40
-        inside = self.layout().totalSizeHint() if self.layout() and not self.isCollapsed() else QSize()
-        return QSize(width, self.header_height()).expandedTo(inside)
+        folded = self.header_size() + QSize(0, self._collapsed_height)
+        return folded if self._collapsed or self.layout() is None else folded.expandedTo(self._inside()[1])
 
     def minimumSizeHint(self) -> QSize:
-        inside = self.layout().totalMinimumSize() if self.layout() and not self.isCollapsed() else QSize()
-        return QSize(0, self.header_height()).expandedTo(inside)
+        if self._collapsed:
+            return self.sizeHint()
+        return self.header_size().expandedTo(self._inside()[0]) if self.layout() else self.header_size()
+
+    def _inside(self) -> tuple[QSize, QSize]:
+        return self.layout().totalMinimumSize(), self.layout().totalSizeHint()
 
     def paintEvent(self, _event: Any) -> None:
         painter, option = QPainter(self), QStyleOptionButton()
         option.initFrom(self)
-        option.rect = QRect(0, 0, self.width(), self.header_height())
+        height = self.header_height()
+        option.rect = QRect(0, 0, self.width(), height)
         if self.isDown():
             option.state |= QStyle.StateFlag.State_Sunken
         self.style().drawControl(QStyle.ControlElement.CE_PushButtonBevel, option, painter, self)
         arrow = QStyleOption(option)
-        side = self.header_height() - 10
-        arrow.rect = QRect(6, 5, side, side)
-        pointing = QStyle.PE_IndicatorArrowRight if self.isCollapsed() else QStyle.PE_IndicatorArrowDown
+        arrow.rect = QRect(6, 6, height - 12, height - 12)
+        pointing = QStyle.PE_IndicatorArrowRight if self._collapsed else QStyle.PE_IndicatorArrowDown
         self.style().drawPrimitive(pointing, arrow, painter, self)
         painter.setPen(option.palette.buttonText().color())
-        room = option.rect.adjusted(self.header_height() + 2, 0, -4, 0)
         flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft | Qt.TextFlag.TextShowMnemonic
-        painter.drawText(room, flags, self.text())
+        painter.drawText(option.rect.adjusted(height, 0, 0, 0), flags, self.text())
 
 
 class ctkPathLineEdit(QWidget):
@@ -114,6 +169,7 @@ class ctkPathLineEdit(QWidget):
         Executable = 0x040
         Hidden = 0x100
         System = 0x200
+        AllEntries = 0x007
         AllDirs = 0x400
         NoDot = 0x2000
         NoDotDot = 0x4000
@@ -196,13 +252,14 @@ def _switch(name: str) -> tuple[Property, Callable]:
 class qMRMLNodeComboBox(_InScene):
     """Chooses a node of the scene; a widget with a combo box in it, not a combo box."""
 
-    currentNodeChanged = Signal(object)
+    currentNodeChanged = Signal((object,), (bool,))
     currentNodeIDChanged = Signal(str)
+    nodeActivated = Signal(object)
     nodeAdded = Signal(object)
-    nodeAddedByUser = Signal(object)
+    nodeAddedByUserAction = Signal(object)
     SIGNATURES = _InScene.SIGNATURES | {
         f"{name}(vtkMRMLNode*)": f"{name}(PyObject)"
-        for name in ("currentNodeChanged", "nodeAdded", "nodeAddedByUser")
+        for name in ("currentNodeChanged", "nodeActivated", "nodeAdded", "nodeAddedByUserAction")
     }
 
     def __init__(self, parent: QWidget | None = None):
@@ -224,7 +281,9 @@ class qMRMLNodeComboBox(_InScene):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
         self.setFocusProxy(self._box)
+        self._box.setEnabled(False)  # until there is a scene
         self._box.currentIndexChanged.connect(self._tell)
+        self._box.activated.connect(lambda _row: self.nodeActivated.emit(self.currentNode()))
 
     def setMRMLScene(self, scene: Any) -> None:
         for node, tag in self._observed:
@@ -236,6 +295,7 @@ class qMRMLNodeComboBox(_InScene):
                 tag = scene.AddObserver(getattr(scene, name), self._heard)
                 self._observed.append((scene, tag))
         super().setMRMLScene(scene)
+        self._box.setEnabled(scene is not None)
         self._fill()
 
     def currentNode(self) -> Any:
@@ -247,6 +307,9 @@ class qMRMLNodeComboBox(_InScene):
     def setCurrentNodeID(self, node_id: str) -> None:
         self._fill()
         self._box.setCurrentIndex(self._ids.index(node_id) if node_id in self._ids else -1)
+
+    def setCurrentNodeIndex(self, index: int) -> None:
+        self.setCurrentNode(self.nodeFromIndex(index))
 
     def nodeCount(self) -> int:
         return len([each for each in self._ids if each])
@@ -260,7 +323,7 @@ class qMRMLNodeComboBox(_InScene):
         node = self._scene.AddNewNodeByClass(kind, self._scene.GenerateUniqueName(name))
         if self._switches["selectNodeUponCreation"]:
             self.setCurrentNode(node)
-        self.nodeAddedByUser.emit(node)
+        self.nodeAddedByUserAction.emit(node)
         return node
 
     def removeCurrentNode(self) -> None:
@@ -331,7 +394,8 @@ class qMRMLNodeComboBox(_InScene):
     def _tell(self, *_: Any) -> None:
         if self._id() != self._told:
             self._told = self._id()
-            self.currentNodeChanged.emit(self.currentNode())
+            self.currentNodeChanged[object].emit(self.currentNode())
+            self.currentNodeChanged[bool].emit(self.currentNode() is not None)
             self.currentNodeIDChanged.emit(self._told)
 
     currentNodeID = Property(str, _id, setCurrentNodeID)
