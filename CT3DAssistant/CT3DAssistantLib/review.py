@@ -192,8 +192,8 @@ def state_text(case: Case, digits: int = 64) -> str:
         broken = (
             "" if signature_holds(case) else " It was changed after signing: the signature does not hold."
         )
-        more = "\u2026" if digits < len(signature.sha256) else ""
-        return f"Signed by {by}, sha256 {signature.sha256[:digits]}{more}.{broken}"
+        end = "\u2026" if digits < len(signature.sha256) else "."
+        return f"Signed by {by}, sha256 {signature.sha256[:digits]}{end}{broken}"
     return STATES[case.report_state]
 
 

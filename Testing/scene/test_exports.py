@@ -20,8 +20,19 @@ from CT3DAssistantLib.exports.bundle import export_case, make_folder  # noqa: E4
 from CT3DAssistantLib.exports.figures import make_figures  # noqa: E402
 from CT3DAssistantLib.exports.files import write_file  # noqa: E402
 from CT3DAssistantLib.exports.html import report_html  # noqa: E402
+from CT3DAssistantLib.exports.paper import footer_text, paper_html  # noqa: E402
+from CT3DAssistantLib.exports.reviewed import exporting_page  # noqa: E402
 from CT3DAssistantLib.pictures3d import NO_GL, picture_3d  # noqa: E402
-from CT3DAssistantLib.scene import add_volume  # noqa: E402
+from CT3DAssistantLib.review import (  # noqa: E402
+    add_sentence,
+    edit_sentence,
+    is_open,
+    keep_sentence,
+    mark_reviewed,
+    remove_sentence,
+    sign,
+)
+from CT3DAssistantLib.scene import add_volume, save_case  # noqa: E402
 
 FILES = {
     "case.json",
@@ -175,3 +186,117 @@ def test_a_graphics_library_that_crashes_costs_the_3d_picture_and_nothing_else(a
     assert note == NO_GL
     assert "libegl1" in note
     assert not (tmp_path / "3d.png").exists()
+
+
+# what a person made of the report
+
+
+@pytest.fixture(scope="module")
+def no_figures(a_phantom):
+    return make_figures(Case(a_phantom.case.input), a_phantom.volume, {})
+
+
+def reviewed_by_a_person(case):
+    case = edit_sentence(case, "s1", "A nodule of 6.4 mm lies in the <left> lung.")
+    case = remove_sentence(case, "s2")
+    case = add_sentence(case, "bones", "No fracture.")
+    for each in case.sentences:
+        case = keep_sentence(case, each.id) if is_open(each) else case
+    return case
+
+
+def test_a_page_that_nobody_has_reviewed_is_watermarked(a_phantom, no_figures):
+    page = report_html(a_phantom.case, no_figures)
+    assert '<div class="watermark" aria-hidden="true">AI draft, not reviewed</div>' in page
+    assert '<p class="review draft" role="status">AI draft, not reviewed.</p>' in page
+    assert "What people did" not in page
+
+
+def test_a_page_shows_what_was_changed_struck_and_added(a_phantom, no_figures):
+    page = report_html(reviewed_by_a_person(a_phantom.case), no_figures)
+    assert '<div class="watermark"' in page
+    assert "A nodule of 6.4 mm lies in the &lt;left&gt; lung." in page
+    assert "<del> left lower zone.</del><ins> &lt;left&gt; lung.</ins>" in page
+    assert "<del>No &lt;b&gt;airways&lt;/b&gt; were found.</del>" in page
+    assert '<span class="word">removed</span>' in page
+    assert "written by a person" in page
+    record = page[page.index('<section id="record">') :]
+    for verb in ("edit", "remove", "add", "keep"):
+        assert f"<td>{verb}</td>" in record
+
+
+def test_a_signed_page_carries_name_time_and_hash_and_no_watermark(a_phantom, no_figures):
+    case = sign(mark_reviewed(reviewed_by_a_person(a_phantom.case)), "A. <Reader>")
+    page = report_html(case, no_figures)
+    assert '<div class="watermark"' not in page
+    assert "<h2>Signed report</h2>" in page
+    assert f"Signed by A. &lt;Reader&gt;, {case.signature.signed_utc[:10]}" in page
+    assert case.signature.sha256 in page
+    assert RESEARCH_USE in page
+    forged = replace(case, findings=())
+    assert "the signature does not hold" in report_html(forged, no_figures)
+
+
+def test_the_paper_says_the_same_as_the_page(a_phantom):
+    case = reviewed_by_a_person(a_phantom.case)
+    paper = paper_html(case, {"axial": "data:image/png;base64,AAAA"})
+    assert paper.index(RESEARCH_USE) < paper.index("draft report, edited")
+    assert "AI draft with a person&#x27;s changes, not reviewed." in paper
+    assert "A nodule of 6.4 mm lies in the &lt;left&gt; lung." in paper
+    assert re.search(r"<s [^>]*> left lower zone\.</s><u [^>]*> &lt;left&gt; lung\.</u>", paper)
+    assert "<s>No &lt;b&gt;airways&lt;/b&gt; were found.</s>" in paper
+    assert "<b>" not in re.sub(r"</?(b|p|span|u|s|table|tr|td|br|img|html|body)\b[^>]*>", "", paper)
+    assert "Lung nodule: ● Present" in paper.replace("lung nodule", "Lung nodule")
+    assert case.input.sha256 in paper
+    assert footer_text(case) == f"AI draft, not reviewed. {RESEARCH_USE}"
+    signed = sign(mark_reviewed(case), "A. Reader")
+    assert footer_text(signed) == RESEARCH_USE
+    assert "signed report" in paper_html(signed, {}) and signed.signature.sha256 in paper_html(signed, {})
+
+
+def test_a_page_is_drawn_in_bites_and_named_by_the_scan_not_by_the_node(a_session, a_phantom, tmp_path):
+    node = show_all(a_session.scene, a_phantom)
+    node.SetName("Doe^Jane 1950")
+    steps, shares = exporting_page(a_session.scene, node, tmp_path), []
+    try:
+        while True:
+            shares.append(next(steps))
+    except StopIteration as end:
+        path = end.value
+    shares = [each for each in shares if each is not None]
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 3
+    assert path == tmp_path / f"report-{a_phantom.case.input.sha256[:8]}.html"
+    page = path.read_text(encoding="utf-8")
+    assert "Doe" not in page
+    assert "No 3D picture" in page
+
+
+def test_an_edit_while_pictures_are_drawn_reaches_the_page(a_session, a_phantom, tmp_path):
+    node = show_all(a_session.scene, a_phantom)
+    steps = exporting_page(a_session.scene, node, tmp_path)
+    next(steps)
+    save_case(a_session.scene, node, edit_sentence(a_phantom.case, "s1", "Changed meanwhile."))
+    path = run_to_end(steps)
+    assert "Changed meanwhile." in path.read_text(encoding="utf-8")
+
+
+def run_to_end(steps):
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_a_stopped_page_leaves_no_file(a_session, a_phantom, tmp_path):
+    node = show_all(a_session.scene, a_phantom)
+    steps = exporting_page(a_session.scene, node, tmp_path)
+    for _ in range(5):
+        next(steps)
+    steps.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_of_a_volume_without_a_case_is_refused(a_session, a_phantom, tmp_path):
+    with pytest.raises(InvalidRequest, match="Analyse"):
+        run_to_end(exporting_page(a_session.scene, add_volume(a_session.scene, a_phantom.volume), tmp_path))

@@ -9,9 +9,11 @@ import qt
 from ct3d.errors import DiskFull
 
 DPI = 96  # a picture is as many pixels wide as it says
-A4_MM = (210.0, 297.0)
-MARGIN_MM = 15.0
-FOOT_PX = 34.0
+MM, PT = DPI / 25.4, DPI / 72  # pixels
+A4 = (210 * MM, 297 * MM)  # what a QPdfWriter writes unless told otherwise, with margins of 10 points
+MARGIN = 15 * MM
+EDGE = MARGIN - 10 * PT  # from the writer's own margin to ours
+FOOT = 34.0
 
 
 def writing_pdf(path: Path, html: str, foot: str) -> Generator[Any, None, Path]:
@@ -37,12 +39,10 @@ def writing_pdf(path: Path, html: str, foot: str) -> Generator[Any, None, Path]:
 def _painting(part: Path, html: str, foot: str) -> Generator[None, None, None]:
     writer = qt.QPdfWriter(str(part))
     writer.setResolution(DPI)
-    writer.setPageSize(qt.QPageSize(qt.QPageSize.A4))
-    writer.setPageMargins(qt.QMarginsF(MARGIN_MM, MARGIN_MM, MARGIN_MM, MARGIN_MM), qt.QPageLayout.Millimeter)
     writer.setTitle("Chest CT report")
     yield
-    width, height = ((side - 2 * MARGIN_MM) / 25.4 * DPI for side in A4_MM)
-    height -= FOOT_PX
+    width, height = (side - 2 * MARGIN for side in A4)
+    height -= FOOT
     document = qt.QTextDocument()
     document.setDocumentMargin(0)
     document.setHtml(html)
@@ -61,6 +61,7 @@ def _painting(part: Path, html: str, foot: str) -> Generator[None, None, None]:
 
 def _pages(painter, writer, document, width, height, foot) -> Generator[None, None, None]:
     count = document.pageCount()
+    painter.translate(EDGE, EDGE)
     for page in range(count):
         if page:
             writer.newPage()
@@ -70,7 +71,7 @@ def _pages(painter, writer, document, width, height, foot) -> Generator[None, No
         painter.restore()
         painter.setPen(qt.QColor("#8c1513"))
         painter.setFont(qt.QFont("sans-serif", 8))
-        line = qt.QRectF(0.0, height + 10, width, FOOT_PX - 10)
+        line = qt.QRectF(0.0, height + 10, width, FOOT - 10)
         painter.drawText(line, qt.Qt.AlignLeft, foot)
         painter.drawText(line, qt.Qt.AlignRight, f"{page + 1} / {count}")
         yield

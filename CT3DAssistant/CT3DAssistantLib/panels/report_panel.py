@@ -251,7 +251,7 @@ class ReportPanel(Panel):
         if html == self._html:
             return
         self._html, bar = html, browser.verticalScrollBar()
-        place, had_focus = bar.value, browser.hasFocus()
+        place, had_focus = bar.value, browser.focus
         browser.setHtml(html)
         bar.value = place
         if self._chosen:
