@@ -13,6 +13,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
+from ct3d.errors import InvalidRequest
 from ct3d.imaging.exchange import BITE, Bites
 from CT3DAssistantLib.ownership import array_of, bounding_box
 from CT3DAssistantLib.scene import mask_image, matrix_of
@@ -33,12 +34,18 @@ def has_surfaces(node: SegmentationNode) -> bool:
 
 
 def adding_surfaces(node: SegmentationNode) -> Iterator[float]:
-    """Give every segment that has none its surface and show them; yields the share done, after each bite."""
+    """Give every segment that has none its surface and show them; yields the share done, after each bite.
+
+    Raises:
+        InvalidRequest: if the node leaves its scene meanwhile.
+    """
     segmentation = node.GetSegmentation()
     for name, value in QUICK.items():
         segmentation.SetConversionParameter(name, value)
     names = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     for n, name in enumerate(names):
+        if node.GetScene() is None:
+            raise InvalidRequest("The regions were removed from the scene. Analyse the volume again.")
         segment = segmentation.GetSegment(name)
         if segment is not None and segment.GetRepresentation(surface_name()) is None:
             surface = yield from _at(n / len(names), _making_surface(node, name))

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose  # noqa: E402
 from phantoms import show_all  # noqa: E402
 from slice_views import add_views, middle_of, views_of  # noqa: E402
 
+from ct3d.errors import InvalidRequest  # noqa: E402
 from ct3d.imaging.volume import ijk_from_ras  # noqa: E402
 from CT3DAssistantLib.isolation import ISOLATED, isolated_segment  # noqa: E402
 from CT3DAssistantLib.logic import AssistantLogic  # noqa: E402
@@ -287,6 +288,15 @@ def test_a_surface_encloses_its_ball_where_the_ball_lies(a_scene, a_node, a_phan
         assert outward_share(surface, a_phantom.centers_ras[region]) > 0.95
     remove_surfaces(node)
     assert not has_surfaces(node)
+
+
+def test_surfaces_end_with_a_word_when_their_node_goes(a_scene, a_node):
+    node = node_of(a_scene, a_node, "segmentation")
+    bites = adding_surfaces(node)
+    next(bites)
+    a_scene.RemoveNode(node)
+    with pytest.raises(InvalidRequest, match="removed"):
+        list(bites)
 
 
 def test_surfaces_are_no_edit(a_scene, a_node):

@@ -115,7 +115,8 @@ class RegionPanel(Panel):
         case, chosen = self.workspace.case, self._chosen
         of_all = self.ui.allCheck.checked or not chosen
         rows = measurements(case, "" if of_all else chosen) if case else []
-        title = _("all regions") if of_all else case.entry(f"region/{chosen}").title
+        region = None if of_all else case.entry(f"region/{chosen}")
+        title = _("all regions") if of_all else (region.title if region else chosen)
         self.ui.tableLabel.text = _("Measurements: {region}").format(region=title)
         self._table.show(rows, with_region=of_all)
 
