@@ -194,7 +194,7 @@ class AssistantLogic:
         case, masks = self.case_of(volume_node), node_of(self.scene, volume_node, "segmentation")
         if case is None:
             return None
-        return Places(reviewed(case), in_segments(masks) if masks else lambda _region: None).of(evidence)
+        return Places(case, in_segments(masks) if masks else lambda _region: None).of(evidence)
 
     def show_input(self, volume_node: VolumeNode, card: str) -> Errand:
         """What a card's model sees of a volume; the result is a volume node beside it, used again.

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ct3d.case import RESEARCH_USE, Case
 from ct3d.errors import TaskFailed
 from CT3DAssistantLib.headless import Session, boot
+from CT3DAssistantLib.landmark_review import reviewed_points
 from CT3DAssistantLib.scene import write_points, write_segments
 
 MANAGERS = (
@@ -104,7 +105,7 @@ def draw(folder: Path, path: Path) -> tuple:
             _add_surfaces(session, case, np.load(folder / f"{name}.npy"), name, step)
     points = session.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
     points.CreateDefaultDisplayNodes()
-    write_points(points, tuple(each for each in case.landmarks if each.position_ras))
+    write_points(points, tuple(each for each in reviewed_points(case) if each.position_ras))
     _style(points.GetDisplayNode())
     return session, _render(session, path)
 

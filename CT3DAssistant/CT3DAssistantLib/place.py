@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from ct3d.case import Attribute, Case, Finding, Landmark, Point, Region
 from ct3d.imaging.volume import ras_from_kji
+from CT3DAssistantLib.landmark_review import reviewed
 from CT3DAssistantLib.windows import SOFT, Window, window_of
 
 FINE = 256  # pixels along a slice's longer side; a larger one is searched at every second or third pixel
@@ -43,14 +44,14 @@ class Place:
 
 
 class Places:
-    """The places of a case's evidence; each mask is searched once.
+    """The places of a case's evidence, landmarks where people put them; each mask is searched once.
 
     Args:
         point_in: gives a point inside a region's mask; `in_layers` makes one from arrays.
     """
 
     def __init__(self, case: Case, point_in: PointIn):
-        self.case, self._point_in = case, point_in
+        self.case, self._point_in = reviewed(case), point_in
         self._known: dict[str, Place | None] = {}
 
     def of(self, evidence: str) -> Place | None:

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from ct3d.case import Attribute, Case, Finding, Flag, Landmark, Region
+from ct3d.case import Attribute, Case, Finding, Flag, Landmark, PointReview, Region
 from CT3DAssistantLib.exports.figures import Figure, Figures
 from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.exports.sentences import REPORT_TITLES, banner, record, report_section
 from CT3DAssistantLib.labels import ORIGIN, PRESENCE, STATES, SUPPORT, value_text
+from CT3DAssistantLib.landmark_review import review_of, reviewed_points
 from CT3DAssistantLib.resources import resource_path
 from CT3DAssistantLib.review import state_text
 
@@ -215,15 +216,17 @@ def _bare(attribute: Attribute) -> str:
 
 
 def _landmarks(case: Case, links: _Links) -> str:
-    rows = [_landmark_row(landmark, links) for landmark in case.landmarks]
+    points = reviewed_points(case)
+    rows = [_landmark_row(each, review_of(case, each.id), links) for each in points]
     return _table(("Landmark", "Presence", "Confidence", "R, A, S in mm", "Definition"), rows)
 
 
-def _landmark_row(landmark: Landmark, links: _Links) -> tuple[str, ...]:
+def _landmark_row(landmark: Landmark, review: PointReview, links: _Links) -> tuple[str, ...]:
     position = ", ".join(f"{x:.1f}" for x in landmark.position_ras or ()) or "–"
     name = links.around(f"landmark/{landmark.id}", escape(landmark.title))
     meter = f'<meter min="0" max="1" value="{landmark.confidence:.2f}"></meter> {landmark.confidence:.0%}'
-    text = " ".join(filter(None, (landmark.definition, landmark.note)))
+    decided = "" if review.verdict == "open" else f"{review.verdict.capitalize()} by a person."
+    text = " ".join(filter(None, (landmark.definition, landmark.note, decided)))
     meter, position = (f'<span class="whole">{each}</span>' for each in (meter, position))
     return name, PRESENCE[landmark.presence], meter, position, escape(text)
 
