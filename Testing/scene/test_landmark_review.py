@@ -572,3 +572,15 @@ def test_what_is_open_is_not_stored_as_a_review(a_case):
     assert (
         recovery.restored(a_case, landmark_review.undo(landmark_review.accept(a_case, CARINA))).reviews == ()
     )
+
+
+def test_what_is_shown_and_reported_goes_by_where_people_put_a_landmark(a_case):
+    from CT3DAssistantLib.exports.figures import Figures
+    from CT3DAssistantLib.exports.html import report_html
+    from CT3DAssistantLib.place import Places
+
+    case = landmark_review.reject(landmark_review.move(a_case, CARINA, (1.0, 2.0, 3.0)), ARCH)
+    places = Places(case, lambda _region: None)
+    assert places.of(f"landmark/{CARINA}").ras == (1.0, 2.0, 3.0) and places.of(f"landmark/{ARCH}") is None
+    page = report_html(case, Figures((), (), {}))
+    assert "1.0, 2.0, 3.0" in page and "Moved by a person." in page and "Rejected by a person." in page
