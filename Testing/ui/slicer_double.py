@@ -6,6 +6,7 @@ genuine stays so: the scene, its nodes and logics, slicer.util.
 """
 
 import sys
+import time
 import types
 import typing
 import unittest
@@ -100,6 +101,13 @@ class Application(Signals):
     def testingEnabled(self):
         return True
 
+    def wait_for_processes(self, seconds=3.0):
+        """Turn the event loop until every process that was ended here has been reaped; for the tests."""
+        deadline = time.monotonic() + seconds
+        while _running() and time.monotonic() < deadline:
+            self._qt.processEvents()
+            time.sleep(0.005)
+
 
 class ScriptedLoadableModule:
     """The module's description; `parent` takes what it says."""
@@ -182,6 +190,14 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
     def runTest(self):
         pass
+
+
+def _running():
+    """Processes of the application object that have not ended."""
+    from PySide6.QtCore import QCoreApplication, QProcess
+
+    every = QCoreApplication.instance().findChildren(QProcess)
+    return [process for process in every if process.state() != QProcess.ProcessState.NotRunning]
 
 
 def parameterNodeWrapper(kind):
@@ -306,6 +322,8 @@ def uninstall(session) -> None:
     import slicer
 
     slicer.app.emit("aboutToQuit()")
+    slicer.app.moduleManager().emit("moduleAboutToBeUnloaded(QString)", "CT3DAssistant")
+    slicer.app.wait_for_processes()
     for name in ("app", "modules", "mrmlScene", "ScriptedLoadableModule", "parameterNodeWrapper"):
         delattr(slicer, name)
     for name in (BASES, "slicer.parameterNodeWrapper", "SampleData", "CT3DAssistant"):

@@ -219,6 +219,33 @@ def test_messages_can_be_read_copied_and_dismissed(the_module, the_double):
     assert not bar.isVisible()
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_of_the_window_is_cut_at_350_pixels(the_module, open_case, turn, tmp_path, dark):
+    from screens import cut_texts, grab, palette
+
+    with palette(dark=dark):
+        widget = slicer_double.open_widget()
+        window, workspace = widget.window, widget.logic.workspace
+        workspace.volume_node = open_case()
+        job = widget.logic.measure(workspace.volume_node, waitForCompletion=False)
+        workspace.tell(
+            r"C:\\Users\\somebody\\AppData\\Local\\ct3d\\weights\\model.gguf is damaged. Install it again.",
+            "error",
+        )
+        for panel in window.panels.values():
+            panel.widget.collapsed = True
+        assert grab(widget.parent, tmp_path / "window.png", dark=dark).stat().st_size > 5000
+        assert cut_texts(widget.parent) == []
+        banner = window.ui.banner
+        widget.parent.resize(350, 500)
+        for panel in window.panels.values():
+            panel.widget.collapsed = False
+        turn(lambda: job.done and window.ui.scrollArea.verticalScrollBar().maximum > 0)
+        assert banner.isVisible() and banner.y == 0  # above what scrolls
+        across = window.ui.scrollArea.horizontalScrollBar()
+        turn(lambda: across.maximum == 0, 5)  # nothing is wider than the window
+
+
 def test_what_runs_is_shown_and_can_be_stopped(the_module, open_case, turn):
     widget = slicer_double.open_widget()
     ui, node = widget.window.ui, open_case()

@@ -113,6 +113,8 @@ class Window:
         with running_safely(self.workspace.tell, _("The section {name} can't be shown.").format(name=name)):
             kind = getattr(import_module(f"CT3DAssistantLib.panels.{file}"), name)
             panel = kind(self.workspace)
+            narrower = qt.QSizePolicy.Preferred  # a ctkCollapsibleButton alone insists on its wished width
+            panel.widget.setSizePolicy(narrower, qt.QSizePolicy.Preferred)
             self.ui.panelsWidget.layout().addWidget(panel.widget)
             self.panels[file.removesuffix("_panel")] = panel
 
