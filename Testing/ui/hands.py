@@ -168,8 +168,8 @@ def _scroll_to(target: QWidget, place: QPoint | None = None) -> None:
 def _where_to_click(target: QWidget) -> QPoint:
     if isinstance(target, QCheckBox | QRadioButton):
         return QPoint(8, target.height() // 2)
-    if isinstance(target, QAbstractButton) and hasattr(target, "header_height"):
-        return QPoint(target.width() // 2, target.header_height() // 2)
+    if isinstance(target, QAbstractButton) and hasattr(target, "_header_height"):
+        return QPoint(target.width() // 2, target._header_height() // 2)
     return target.rect().center()
 
 

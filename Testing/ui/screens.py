@@ -190,8 +190,8 @@ def _has_text_below(button: QAbstractButton) -> bool:
 
 
 def _button_room(button: QAbstractButton) -> QSize:
-    if hasattr(button, "header_height"):
-        return QSize(button.width() - button.header_height(), button.header_height())
+    if hasattr(button, "_header_height"):
+        return QSize(button.width() - button._header_height(), button._header_height())
     if isinstance(button, QToolButton):
         return QSize(button.width() - 4 - 12 * (button.menu() is not None), button.height())
     option = QStyleOptionButton()

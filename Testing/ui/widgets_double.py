@@ -58,7 +58,7 @@ class ctkCollapsibleButton(QAbstractButton):
         self.setCheckable(True)
         self.setChecked(True)
         self.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Preferred)
-        self.setContentsMargins(0, self.header_height(), 0, 0)
+        self.setContentsMargins(0, self._header_height(), 0, 0)
         self.setBackgroundRole(QPalette.ColorRole.Window)
         self.toggled.connect(lambda is_open: self._collapse(not is_open))
 
@@ -75,7 +75,7 @@ class ctkCollapsibleButton(QAbstractButton):
     collapsed = Property(bool, lambda self: self._collapsed, setCollapsed)
     collapsedHeight = Property(int, lambda self: self._collapsed_height, setCollapsedHeight)
 
-    def header_size(self) -> QSize:
+    def _header_size(self) -> QSize:
         option = QStyleOptionButton()
         option.initFrom(self)
         text = self.fontMetrics().size(Qt.TextFlag.TextShowMnemonic, self.text() or "XXXX")
@@ -83,8 +83,8 @@ class ctkCollapsibleButton(QAbstractButton):
         inside = QSize(text.width() + mark[0] + mark[2], max(text.height(), mark[1]))
         return self.style().sizeFromContents(QStyle.ContentsType.CT_PushButton, option, inside, self)
 
-    def header_height(self) -> int:
-        return self.header_size().height()
+    def _header_height(self) -> int:
+        return self._header_size().height()
 
     def childEvent(self, event: QChildEvent) -> None:
         child = event.child()
@@ -120,16 +120,16 @@ class ctkCollapsibleButton(QAbstractButton):
         self.contentsCollapsed.emit(collapsed)
 
     def hitButton(self, place: QPoint) -> bool:
-        return place.y() < self.header_height()
+        return place.y() < self._header_height()
 
     def sizeHint(self) -> QSize:
-        folded = self.header_size() + QSize(0, self._collapsed_height)
+        folded = self._header_size() + QSize(0, self._collapsed_height)
         return folded if self._collapsed or self.layout() is None else folded.expandedTo(self._inside()[1])
 
     def minimumSizeHint(self) -> QSize:
         if self._collapsed:
             return self.sizeHint()
-        return self.header_size().expandedTo(self._inside()[0]) if self.layout() else self.header_size()
+        return self._header_size().expandedTo(self._inside()[0]) if self.layout() else self._header_size()
 
     def _inside(self) -> tuple[QSize, QSize]:
         return self.layout().totalMinimumSize(), self.layout().totalSizeHint()
@@ -137,7 +137,7 @@ class ctkCollapsibleButton(QAbstractButton):
     def paintEvent(self, _event: Any) -> None:
         painter, option = QPainter(self), QStyleOptionButton()
         option.initFrom(self)
-        height = self.header_height()
+        height = self._header_height()
         option.rect = QRect(0, 0, self.width(), height)
         if self.isDown():
             option.state |= QStyle.StateFlag.State_Sunken
