@@ -229,7 +229,7 @@ def test_nothing_of_the_window_is_cut_at_350_pixels(the_module, open_case, turn,
         workspace.volume_node = open_case()
         job = widget.logic.measure(workspace.volume_node, waitForCompletion=False)
         workspace.tell(
-            r"C:\\Users\\somebody\\AppData\\Local\\ct3d\\weights\\model.gguf is damaged. Install it again.",
+            r"C:\Users\somebody\AppData\Local\ct3d\weights\model.gguf is damaged. Install it again.",
             "error",
         )
         for panel in window.panels.values():
