@@ -1,20 +1,18 @@
 """Report panel: sentences with what is behind them, a person's changes, review and signature, exports."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from slicer.i18n import tr as _
 
-from ct3d.case import SECTIONS, Case, Sentence
+from ct3d.case import Case, Sentence
 from ct3d.errors import InvalidRequest
-from ct3d.protocol.messages import Progress, streamed
-from CT3DAssistantLib.conversation import is_remade
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.panels.ink import ink_of
 from CT3DAssistantLib.panels.panel import Panel
 from CT3DAssistantLib.panels.report_export import ReportExport
+from CT3DAssistantLib.panels.section_writer import SectionWriter
 from CT3DAssistantLib.panels.sentence_editor import SentenceEditor
 from CT3DAssistantLib.report_view import (
     CHOSEN,
@@ -42,17 +40,6 @@ HASH_DIGITS = 16  # of a signature, in the window; exports and the tooltip have 
 SENTENCE = "sentence/"  # how a link to a sentence begins
 
 
-@dataclass(eq=False)
-class Drafting:
-    """A section that is being written anew."""
-
-    volume_node: Any
-    section: str
-    text: str = ""
-    fraction: float = 0.0
-    job: Any = None
-
-
 class ReportPanel(Panel):
     """The report of the chosen volume: read, change, review, sign, export."""
 
@@ -63,12 +50,10 @@ class ReportPanel(Panel):
         self._is_full = False  # whether all of its evidence is listed
         self._html = ""
         self._volume_node: Any = None
-        self._drafts: list[Drafting] = []  # under way; one per volume
         self.settings = Settings()
         self.editor = SentenceEditor(self)
+        self.writer = SectionWriter(self)
         self.export = ReportExport(self)
-        for section, title in SECTIONS.items():
-            self.ui.sectionCombo.addItem(title, section)
         self.ui.nameEdit.text = self.settings.reader_name
         self._show_icons()
         self._connect()
@@ -96,8 +81,7 @@ class ReportPanel(Panel):
         self.on(ui.removeButton, "clicked()", partial(self._change_chosen, remove_sentence), failed)
         self.on(ui.restoreButton, "clicked()", partial(self._change_chosen, restore_sentence), failed)
         self.on(ui.keepButton, "clicked()", partial(self._change_chosen, keep_sentence), failed)
-        self.on(ui.addButton, "clicked()", lambda: self.editor.add(self._section()), failed)
-        self.on(ui.regenerateButton, "clicked()", self.onRegenerate, _("The section can't be written anew."))
+        self.on(ui.addButton, "clicked()", lambda: self.editor.add(self.writer.section), failed)
         self.on(ui.reviewButton, "clicked()", self.onReview, _("The report isn't reviewed."))
         self.on(ui.signButton, "clicked()", self.onSign, _("The report isn't signed."))
         self.on(ui.nameEdit, "returnPressed()", self.onSign, _("The report isn't signed."))
@@ -121,7 +105,7 @@ class ReportPanel(Panel):
         """Show what is behind a sentence, here and in the slices."""
         self._chosen, self._is_full = sentence_id, False
         sentence = self._chosen_one()
-        self._choose_section(sentence.section)
+        self.writer.section = sentence.section
         self.workspace.select(sentence.evidence[0] if sentence.evidence else "")
 
     def change(self, change: Callable[..., Case], *args: Any) -> Case:
@@ -137,24 +121,7 @@ class ReportPanel(Panel):
     def check(self, sentence_id: str) -> None:
         """Compare a sentence with the measurements."""
         failed = _("The sentence could not be checked.")
-        self._follow_chain(self.workspace.logic.check(self.workspace.volume_node, (sentence_id,)), failed)
-
-    def onRegenerate(self) -> None:
-        drafting = self._drafting()
-        if drafting is not None:
-            drafting.job.cancel()
-            return
-        self.workspace.need_case()
-        node, logic = self.workspace.volume_node, self.workspace.logic
-        if is_remade(self.workspace.jobs, node):
-            raise InvalidRequest(_("This scan is being analysed. Write the section anew when that is done."))
-        drafting = Drafting(node, self._section())
-        move, take = partial(self._move, drafting), partial(self._take, drafting)
-        drafting.job = logic.draft_report(node, (drafting.section,), on_progress=move, on_text=take)
-        self._drafts.append(drafting)
-        drafting.job.add_done_callback(partial(self._drafted, drafting))
-        self._follow_chain(drafting.job, _("The section could not be written anew."))
-        self._show_draft()
+        self.follow_chain(self.workspace.logic.check(self.workspace.volume_node, (sentence_id,)), failed)
 
     def onReview(self) -> None:
         self.change(mark_reviewed)
@@ -179,29 +146,14 @@ class ReportPanel(Panel):
 
     # what follows
 
-    def _follow_chain(self, chain: Any, failed: str) -> None:
+    def follow_chain(self, chain: Any, failed: str) -> None:
+        """`follow` for a chain that goes on where a task of it breaks: that reaches the person, too."""
+
         def done(_case: Case) -> None:
             for error in chain.errors.values():
                 raise error
 
         self.follow(chain, failed, done)
-
-    def _move(self, drafting: Drafting, progress: Progress) -> None:
-        drafting.fraction = progress.fraction
-        self._show_draft()
-
-    def _take(self, drafting: Drafting, piece: str) -> None:
-        drafting.text = streamed(drafting.text, piece)
-        self._show_draft()
-
-    def _drafted(self, drafting: Drafting, _job: Any) -> None:
-        self._drafts.remove(drafting)
-        self._show_draft()
-
-    def _drafting(self) -> Drafting | None:
-        """The section of the chosen volume that is being written anew."""
-        node = self.workspace.volume_node
-        return next((each for each in self._drafts if each.volume_node is node), None)
 
     # what is shown
 
@@ -216,7 +168,7 @@ class ReportPanel(Panel):
         self._show_state(case)
         self._show_report()
         self._show_detail()
-        self._show_draft()
+        self.writer.show()
         self.export.show()
 
     def select(self, evidence: str) -> None:
@@ -225,8 +177,7 @@ class ReportPanel(Panel):
         self._show_detail()
 
     def close(self) -> None:
-        for drafting in tuple(self._drafts):
-            drafting.job.cancel()
+        self.writer.cancel()
         self.export.cancel()
 
     def _show_state(self, case: Case | None) -> None:
@@ -289,18 +240,6 @@ class ReportPanel(Panel):
             found = mentions(case, evidence)
             label.text = mention_html(case, evidence, found, ink_of(self.ui.reportBrowser))
 
-    def _show_draft(self) -> None:
-        """The section that is being written: bar, text so far, and the button that stops it."""
-        ui, drafting = self.ui, self._drafting()
-        ui.draftBar.visible = drafting is not None
-        ui.draftLabel.visible = drafting is not None and bool(drafting.text)
-        ui.regenerateButton.text = _("Re&generate") if drafting is None else _("Cancel")
-        ui.regenerateButton.icon = icon("refresh" if drafting is None else "stop")
-        ui.regenerateButton.enabled = self.workspace.case is not None
-        if drafting is not None:
-            ui.draftBar.value = int(1000 * drafting.fraction)
-            ui.draftLabel.text = drafting.text
-
     def _sentence(self) -> Sentence | None:
         case = self.workspace.case
         return next((each for each in case.sentences if each.id == self._chosen), None) if case else None
@@ -310,9 +249,3 @@ class ReportPanel(Panel):
         if sentence is None:
             raise InvalidRequest(_("No sentence is chosen. Click one first."))
         return sentence
-
-    def _section(self) -> str:
-        return self.ui.sectionCombo.currentData
-
-    def _choose_section(self, section: str) -> None:
-        self.ui.sectionCombo.currentIndex = list(SECTIONS).index(section)
