@@ -1,6 +1,6 @@
 """Slice pictures of a case without any graphics library of the machine: numpy samples, pillow draws.
 
-Slicer's own Python carries pillow (with pydicom's requirements); panels import this file in a button's handler.
+Slicer's own Python carries pillow, with what pydicom needs; panels import this file in a button's handler.
 
 Radiological convention: the patient's right is on the left of axial and coronal pictures, the front on the
 left of sagittal ones. Planes are those of the patient (RAS), also where the scan itself is oblique.
