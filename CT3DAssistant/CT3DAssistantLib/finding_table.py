@@ -9,8 +9,7 @@ from ct3d.cards import load_card
 from ct3d.case import RESEARCH_USE, Case, Finding, Flag, Sentence
 from ct3d.errors import InvalidRequest
 from CT3DAssistantLib.conversation import Ink, evidence_links
-from CT3DAssistantLib.exports.html import SEVERITY
-from CT3DAssistantLib.labels import STATES, marks_of, support_of
+from CT3DAssistantLib.labels import SEVERITY, STATES, marks_of, support_of
 
 COLUMNS = ("State", "Finding", "Probability")
 FULL_COLUMNS = ("finding", "state", "probability", "why", "source", "evidence")

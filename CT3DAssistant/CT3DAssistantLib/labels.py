@@ -21,6 +21,7 @@ STATES = {
     "absent": ("○", "Absent"),
     "not_assessed": ("–", "Not assessed"),
 }
+SEVERITY = {"error": ("✗", "Error"), "warning": ("⚠", "Warning"), "info": ("i", "Note")}
 PRESENCE = {"present": "● Present", "missing": "○ Not found", "outside": "– Outside the field of view"}
 WHOLE = {"whole": "whole", "cut": "cut by the field of view", "absent": "not in the field of view"}
 NOT_CHECKED = ("…", "Not checked against the measurements yet")

@@ -13,14 +13,13 @@ from ct3d.case import Attribute, Case, Finding, Flag, Landmark, PointReview, Reg
 from CT3DAssistantLib.exports.figures import Figure, Figures
 from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.exports.sentences import REPORT_TITLES, banner, record, report_section
-from CT3DAssistantLib.labels import ORIGIN, PRESENCE, STATES, SUPPORT, value_text
+from CT3DAssistantLib.labels import ORIGIN, PRESENCE, SEVERITY, STATES, SUPPORT, value_text
 from CT3DAssistantLib.landmark_review import review_of, reviewed_points
 from CT3DAssistantLib.resources import resource_path
 from CT3DAssistantLib.review import state_text
 
 ONLY_IN_CSV = ("sd_hu", "z_low", "z_high", "side")  # measurements too many for a page
 CHIPS = 7  # pieces of evidence shown at once; the rest folds away
-SEVERITY = {"error": ("✗", "Error"), "warning": ("⚠", "Warning"), "info": ("i", "Note")}
 
 
 def write_html(path: Path, case: Case, figures: Figures, *, notes: tuple[str, ...] = ()) -> Path:
