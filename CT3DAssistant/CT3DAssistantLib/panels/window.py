@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
+from operator import methodcaller
 from typing import Any
 
 import qt
@@ -64,15 +65,15 @@ class Window:
 
     def enter(self) -> None:
         """The person has come to the module."""
-        self._each(Panel.enter)
+        self._each(methodcaller("enter"))
 
     def exit(self) -> None:
         """The person has gone to another module."""
-        self._each(Panel.exit)
+        self._each(methodcaller("exit"))
 
     def close(self) -> None:
         """The module goes."""
-        self._each(Panel.close)
+        self._each(methodcaller("close"))
         self.panels.clear()
 
     # what it is made of
