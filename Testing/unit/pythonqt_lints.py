@@ -254,6 +254,8 @@ def keywords_into_qt(source: Source) -> list[str]:
         name, last = dotted(node.func), getattr(node.func, "attr", "")
         is_qt = name.partition(".")[0] in QT_ROOTS or name.startswith(("slicer.qMRML", "slicer.qSlicer"))
         is_typed = isinstance(node.func, ast.Attribute) and source.kind(node.func.value)
+        if name.startswith("slicer.util."):
+            continue  # Python functions
         if node.keywords and (is_qt or is_typed or (last in qt_names() and last not in own)):
             faults.append(f"{node.lineno}: keyword arguments in {ast.unparse(node.func)}(…)")
     return faults

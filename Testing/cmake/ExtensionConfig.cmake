@@ -1,0 +1,11 @@
+# What Slicer needs to describe and pack the extension
+foreach(name HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
+  if(NOT EXTENSION_${name})
+    message(FATAL_ERROR "EXTENSION_${name} is not set")
+  endif()
+endforeach()
+foreach(name LICENSE_FILE README_FILE)
+  if(NOT EXISTS ${EXTENSION_${name}})
+    message(FATAL_ERROR "EXTENSION_${name} names no file: ${EXTENSION_${name}}")
+  endif()
+endforeach()
