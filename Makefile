@@ -10,7 +10,7 @@ WORKER := $(VENV)/worker/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
 RUN := PYTHONPATH=CT3DAssistant $(HOST) -X utf8 -m CT3DAssistantLib.cli --worker-python $(WORKER)
 
-.PHONY: demo test lint bench parity sample contact-sheet icons lock clean
+.PHONY: demo test lint bench parity sample contact-sheet pictures icons lock clean
 
 demo: $(VENV)/host.ready $(VENV)/worker.ready  ## a real chest CT in, a grounded case out
 	$(RUN) doctor --install
@@ -44,6 +44,11 @@ bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready
 contact-sheet: $(VENV)/host.ready $(VENV)/worker.ready  ## every sample CT analysed, on one picture
 	$(RUN) sample --all
 	PYTHONPATH=CT3DAssistant:Testing $(HOST) -m bench.contact_sheet --worker-python $(abspath $(WORKER)) --out bench-output
+
+pictures: $(VENV)/worker.ready $(VENV)/ui.ready  ## the pictures of docs/, from the panels and views as they are
+	$(RUN) doctor --install
+	$(RUN) sample lidc_idri_0001
+	PYTHONPATH=CT3DAssistant:Testing:Testing/ui $(HOST) Testing/ui/pictures_of_panels.py --worker-python $(abspath $(WORKER)) --out docs/images
 
 icons:  ## draw the panels' icons anew
 	$(PYTHON) tools/icons.py

@@ -109,7 +109,10 @@ class Renderer3D(Renderer):
         self.logic.SetMRMLApplicationLogic(session.application)
         session.application.GetViewLogics().AddItem(self.logic)
         self.logic.SetMRMLScene(session.scene)
-        self.group.SetMRMLDisplayableNode(self.logic.AddViewNode("1"))
+        node = self.logic.AddViewNode("1")
+        node.SetBoxVisible(False)
+        node.SetAxisLabelsVisible(False)
+        self.group.SetMRMLDisplayableNode(node)
 
     def picture(self):
         self.renderer.ResetCamera()
@@ -144,7 +147,7 @@ class Camera:
         for key, (_way, row, column) in LAYOUT.items():
             whole.paste(self.slices[key].picture(), self._place(row, column))
         whole.paste(self.view_3d.picture(), self._place(1, 0))
-        whole.quantize(200).save(self.folder / f"{name}.png", optimize=True)
+        whole.save(self.folder / f"{name}.jpg", quality=88, optimize=True)
 
     def _place(self, row, column):
         return 350 + GAP + column * (SIDE + GAP), row * (SIDE + GAP)
@@ -178,11 +181,15 @@ def take_all(session, window, parent, out) -> None:
     from CT3DAssistantLib.selftest import walks
 
     screen = walks.Screen(window, RealHands(), Path(tempfile.mkdtemp()))
+    screen.ui("report", "folderEdit").currentPath = "reports"  # no folder of this machine on a picture
     camera = Camera(session, screen, parent, out)
     walks.load_sample(screen)
     camera.fit()
     camera.take("case")
     walks.analyze(screen)
+    screen.unfold("region")
+    screen.click("region", "surfaceButton")
+    screen.wait_idle()
     screen.unfold("report")
     nodule = next(each for each in screen.case.sentences if "region/nodule_1" in each.evidence)
     walks.look_up(screen, nodule.id)
@@ -197,12 +204,17 @@ def take_all(session, window, parent, out) -> None:
     camera.fit()
     screen.unfold("landmark")
     screen.hands.press(screen.ui("landmark", "queueTable"), "N")
+    screen.hands.press(screen.ui("landmark", "queueTable"), "A")
     camera.take("landmarks")
+    screen.workspace.select("")
+    camera.fit()
     screen.unfold("finding")
     camera.take("findings")
     screen.unfold("saw")
     camera.take("saw")
     screen.unfold("model")
+    screen.wait_idle()
+    screen.ui("model", "pythonPath").currentPath = ""
     camera.take("models")
     print(screen.told, file=sys.stderr)
     screen.close()
