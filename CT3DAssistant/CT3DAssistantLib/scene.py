@@ -8,6 +8,7 @@ written anew and which are kept.
 import json
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -403,7 +404,13 @@ def case_of(scene: Scene, volume_node: VolumeNode) -> Case | None:
     """The case of a volume as it was kept last; None where the volume has none."""
     parameters = parameter_node(scene, volume_node)
     text = parameters.GetParameter(CASE) if parameters else ""
-    return Case.from_json(text) if text else None
+    return read_case(text) if text else None
+
+
+@lru_cache(maxsize=8)
+def read_case(text: str) -> Case:
+    """The case in a JSON text; the last few are kept, as reading one takes 15 ms and every click asks."""
+    return Case.from_json(text)
 
 
 def on_grid_of(case: Case, volume: Volume) -> Case:

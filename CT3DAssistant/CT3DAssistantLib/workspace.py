@@ -19,7 +19,7 @@ from CT3DAssistantLib.logic import AssistantLogic
 from CT3DAssistantLib.ownership import CASE, parameter_node
 from CT3DAssistantLib.profiles import Profile, profile_of, profiles
 from CT3DAssistantLib.recovery import Recovery
-from CT3DAssistantLib.scene import save_case
+from CT3DAssistantLib.scene import read_case, save_case
 from CT3DAssistantLib.views import Views
 
 Node = slicer.vtkMRMLNode
@@ -116,7 +116,7 @@ class Workspace:
         parameters = self.volume_node and parameter_node(self.scene, self.volume_node)
         text = parameters.GetParameter(CASE) if parameters else ""
         if text != self._read[0]:
-            self._read = (text, Case.from_json(text) if text else None)
+            self._read = (text, read_case(text) if text else None)
         return self._read[1] if text else None
 
     def need_case(self) -> Case:

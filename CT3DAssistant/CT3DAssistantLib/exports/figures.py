@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import (
+    Image,
+    WebPImagePlugin,  # noqa: F401  or the first save looks through all formats, for 0.1 s
+)
 
 from ct3d.case import Case
 from ct3d.imaging.volume import Volume
