@@ -14,8 +14,8 @@ from ct3d.client.transport import Transport
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, find_worker_python, worker_command
 from CT3DAssistantLib.logic import AssistantLogic
 from CT3DAssistantLib.panels.panel import running_safely
-from CT3DAssistantLib.scene import analysed_volumes
 from CT3DAssistantLib.recovery import Recovery, recovery_folder
+from CT3DAssistantLib.scene import analysed_volumes
 from CT3DAssistantLib.settings import Settings
 from CT3DAssistantLib.transport_qt import Pump, QProcessTransport, without_launcher, worker_environment
 from CT3DAssistantLib.workspace import State, Workspace
@@ -51,7 +51,7 @@ class ApplicationSitting(VTKObservationMixin):
         self.workspace.cancel_all()
 
     def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
-        """Another scene, another parameter node. Where it names no volume, the first that has a case is chosen."""
+        """Another scene, another parameter node; where that names no volume, one with a case is chosen."""
         self.workspace.state = self._read_state()
         analysed = analysed_volumes(self.workspace.scene)
         if self.workspace.volume_node is None and analysed:

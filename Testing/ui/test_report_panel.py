@@ -473,7 +473,8 @@ def test_a_signed_report_is_read_in_another_process(a_panel, do, tmp_path):
         "from CT3DAssistantLib.headless import boot\n"
         "from CT3DAssistantLib.review import signature_holds\n"
         "from CT3DAssistantLib.scene import case_of, load_mrb\n"
-        f"session = boot()\nscene = session.scene\n(node,) = load_mrb(scene, {str(tmp_path / 'signed.mrb')!r})\n"
+        "session = boot()\nscene = session.scene\n"
+        f"(node,) = load_mrb(scene, {str(tmp_path / 'signed.mrb')!r})\n"
         "case = case_of(scene, node)\nprint(case.signature.sha256, signature_holds(case))\n"
     )
     done = subprocess.run(

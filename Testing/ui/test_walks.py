@@ -73,3 +73,12 @@ def test_an_annotator_goes_through_all_landmarks_interrupted_and_resumed(
     if not (a_folder / "signed.mrb").exists():  # where the radiologist's walk hasn't been
         shutil.copy(an_analysed_bundle(), a_folder / "signed.mrb")
     annotator(a_screen)
+
+
+def test_the_walks_hands_of_the_application_work_too(a_screen, a_folder, an_analysed_bundle):
+    from CT3DAssistantLib.selftest.hands import Hands
+    from CT3DAssistantLib.selftest.walks import annotator
+
+    a_screen.hands = Hands()
+    shutil.copy(an_analysed_bundle(), a_folder / "signed.mrb")
+    annotator(a_screen)
