@@ -6,6 +6,7 @@ in as they are.
 """
 
 import ast
+import inspect
 import json
 import re
 import sys
@@ -34,16 +35,28 @@ OTHERS = """
 
 
 def qt5_members() -> dict[str, set[str]]:
-    """Own members of each class of Qt 5.15, enumerators included."""
-    members: dict[str, set[str]] = {}
+    """Members of each class of Qt 5.15, inherited ones and enumerators included."""
+    own: dict[str, set[str]] = {}
+    bases: dict[str, set[str]] = {}
     for package in ("PySide2-stubs", "PyQt5-stubs"):  # the first lacks private signals such as timeout()
         folder = Path(find_spec(package).submodule_search_locations[0])
         for module in ("QtCore", "QtGui", "QtNetwork", "QtPrintSupport", "QtWidgets"):
             for node in ast.parse((folder / f"{module}.pyi").read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ClassDef):
-                    names = {name for each in node.body for name in names_in(each)}
-                    members.setdefault(node.name, set()).update(names)
-    return members
+                    own.setdefault(node.name, set()).update(
+                        name for each in node.body for name in names_in(each)
+                    )
+                    bases.setdefault(node.name, set()).update(map(last_name, node.bases))
+
+    def inherited(name: str) -> set[str]:
+        return own[name].union(*(inherited(base) for base in bases[name] if base in own and base != name))
+
+    return {name: inherited(name) for name in own}
+
+
+def last_name(node: ast.expr) -> str:
+    """`C` of `a.b.C`."""
+    return ast.unparse(node).rpartition(".")[2]
 
 
 def names_in(node: ast.stmt) -> list[str]:
@@ -59,21 +72,24 @@ def describe(kind: type, qt5: dict[str, set[str]]) -> dict:
     meta = getattr(kind, "staticMetaObject", None) if issubclass(kind, QtCore.QObject) else None
     properties = [meta.property(n).name() for n in own(meta, "property")] if meta else []
     signals = [text(meta.method(n)) for n in own(meta, "method") if is_signal(meta.method(n))] if meta else []
-    inherited = {each.__name__ for each in kind.__mro__} & set(qt5)
-    known = set().union(*(qt5[name] for name in inherited)) if kind.__name__ in qt5 else set(dir(kind))
-    enumerations = [each for each in vars(kind).values() if hasattr(each, "__members__")]
-    known |= {name for each in enumerations for name in each.__members__} if kind in STAND_INS else set()
-    names = {name for name in vars(kind) if not VIRTUAL.match(name)} & known
-    for enumeration in enumerations:
-        names |= set(enumeration.__members__) & known
+    both = every_name(kind) & qt5.get(kind.__name__, every_name(kind))
+    names = both - (every_name(base) & qt5[base.__name__] if base else set())
+    names = {name for name in names if not VIRTUAL.match(name)}
+    statics = {name for name in properties if inspect.isbuiltin(getattr(kind, name, None))}
     signal_names = {each.partition("(")[0] for each in signals}
-    signals = [each for each in signals if kind.__name__ not in qt5 or each.partition("(")[0] in known]
     return {
         "base": base.__name__ if base else "",
         "properties": sorted(properties),
-        "signals": sorted(aliased(kind, signals)),
-        "members": sorted(names - set(properties) - signal_names),
+        "signals": sorted(aliased(kind, [each for each in signals if each.partition("(")[0] in both])),
+        "members": sorted((names - set(properties) - signal_names) | statics),
     }
+
+
+def every_name(kind: type) -> set[str]:
+    """Members of a class with what it inherits, and all enumerators."""
+    enumerations = [value for parent in kind.__mro__ for value in vars(parent).values()]
+    names = {name for each in enumerations for name in getattr(each, "__members__", ())}
+    return {*dir(kind), *names}
 
 
 def own(meta: QtCore.QMetaObject, what: str) -> range:

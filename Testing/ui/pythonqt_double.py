@@ -14,6 +14,7 @@ What is stricter here than in PythonQt is so on purpose. A window that would wai
 
 import atexit
 import inspect
+import json
 import shutil
 import sys
 import tempfile
@@ -33,6 +34,9 @@ import shiboken6
 from PySide6 import QtCore, QtGui, QtNetwork, QtPrintSupport, QtSvg, QtUiTools, QtWidgets
 from shibokensupport.signature import get_signature
 
+MEMBERS = json.loads(  # what Qt 5.15 and Qt 6 both have; Slicer is built with either
+    (Path(__file__).resolve().parents[1] / "unit" / "qt_members.json").read_text(encoding="utf-8")
+)
 MODULES = (QtCore, QtGui, QtWidgets, QtNetwork, QtPrintSupport, QtSvg, QtUiTools)
 SEALED = (
     "ctk",
@@ -75,10 +79,10 @@ class ClassWrapper(type):
         kinds = enumerations(cls.real)
         if name in kinds:
             return int_type(kinds[name])
-        if name in (values := enumerators(cls.real)):
+        if name in (values := enumerators(cls.real)) and is_offered(cls.real, name):
             return values[name]
         found = getattr(cls.real, name, None)
-        if isinstance(found, types.BuiltinFunctionType) and name not in NOT_OFFERED:
+        if isinstance(found, types.BuiltinFunctionType) and is_offered(cls.real, name):
             return partial(call, found, cls.real, name)
         raise AttributeError(f"type object '{cls.__name__}' has no attribute '{name}'")
 
@@ -298,14 +302,26 @@ def suits(prop: QtCore.QMetaProperty, value: Any) -> bool:
 def method(wrapper: Wrapper, name: str) -> Any:
     """A method, or an enumerator, of an object."""
     real, kind = type(wrapper).real, type(wrapper).__name__
-    if name in (values := enumerators(real)):
+    if name in (values := enumerators(real)) and is_offered(real, name):
         return values[name]
     plain = name.removesuffix("_")  # exec_ finds exec
-    found = getattr(real, "print_" if plain == "print" else plain, None)
-    if found is None or plain in NOT_OFFERED or not callable(found) or isinstance(found, type):
+    plain = "print_" if plain == "print" else plain  # PySide's word for it
+    found = getattr(real, plain, None)
+    if not callable(found) or isinstance(found, type) or not is_offered(real, plain):
         raise AttributeError(f"{kind} has no attribute named '{name}'")
     bound = getattr(wrapper._it, plain) if inspect.isbuiltin(found) else found.__get__(wrapper._it)
     return partial(call, bound, real, plain, of=found)
+
+
+@cache
+def is_offered(kind: type, name: str) -> bool:
+    """Whether a class has a member in PythonQt; where we know, only what both Qt versions have."""
+    described = [MEMBERS.get(each.__name__) for each in kind.__mro__ if each.__module__ != "builtins"]
+    described = [each for each in described if each is not None]
+    if name in NOT_OFFERED or not described or kind.__name__ not in MEMBERS:
+        return name not in NOT_OFFERED
+    signals = {each.partition("(")[0] for known in described for each in known["signals"]}
+    return name in signals or any(name in known["members"] for known in described)
 
 
 def call(
@@ -502,7 +518,7 @@ def signal_names(kind: type) -> dict[str, list[str]]:
         each = meta.method(n)
         if each.methodType() == QtCore.QMetaMethod.MethodType.Signal:
             names.setdefault(each.name().data().decode(), []).append(each.methodSignature().data().decode())
-    return names
+    return {name: signatures for name, signatures in names.items() if is_offered(kind, name)}
 
 
 def signature_of(wrapper: Wrapper, signal: str) -> str | None:

@@ -429,6 +429,14 @@ def test_a_deleted_object_is_false_and_refuses_to_be_read(qt):
         _ = label.text
 
 
+def test_what_only_one_of_the_two_qt_versions_has_is_not_offered(qt, heard):
+    _calls, slot = heard
+    assert qt.QCheckBox().connect("checkStateChanged(Qt::CheckState)", slot) is False  # since Qt 6.7
+    for read in (lambda: qt.QColor.fromString, lambda: qt.QProcess().startCommand, lambda: qt.QPrinter.A4):
+        with pytest.raises(AttributeError):
+            read()
+
+
 # enumerators
 
 
@@ -663,6 +671,18 @@ def test_installing_twice_gives_the_same(the_double):
 
     application, qt = pythonqt_double.install()
     assert application == the_double[0] and qt is the_double[1] is sys.modules["qt"]
+
+
+def test_the_list_of_members_that_lints_and_double_go_by_agrees_with_qt(qt):
+    from pythonqt_double import MEMBERS, properties
+
+    known = {name: getattr(qt, name) for name in MEMBERS if hasattr(qt, name)}
+    assert len(known) > 150
+    for name, kind in known.items():
+        if "objectName" in dir(kind.real):
+            bases = [each.__name__ for each in kind.real.__mro__ if each.__name__ in MEMBERS]
+            listed = {each for base in bases for each in MEMBERS[base]["properties"]}
+            assert listed | {"name"} == set(properties(kind.real)), f"run tools/qt_members.py: {name}"
 
 
 def test_it_starts_and_ends_cleanly_with_warnings_as_errors():
