@@ -94,7 +94,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def analyze(arguments: argparse.Namespace, screen: Screen) -> int:
     """Everything about one CT, into one folder."""
-    from CT3DAssistantLib.exports.bundle import export_case, make_folder
+    from CT3DAssistantLib.exports.bundle import export_case
+    from CT3DAssistantLib.exports.files import make_folder
 
     out = make_folder(arguments.out)
     with _sitting(arguments) as sitting:
@@ -121,7 +122,7 @@ def analyze(arguments: argparse.Namespace, screen: Screen) -> int:
 
 def segment(arguments: argparse.Namespace, screen: Screen) -> int:
     """Regions of one CT as .seg.nrrd."""
-    from CT3DAssistantLib.exports.bundle import make_folder
+    from CT3DAssistantLib.exports.files import make_folder
     from CT3DAssistantLib.exports.regions import write_regions
     from CT3DAssistantLib.scene import layers_of
 
@@ -140,7 +141,7 @@ def segment(arguments: argparse.Namespace, screen: Screen) -> int:
 
 def landmarks(arguments: argparse.Namespace, screen: Screen) -> int:
     """Landmarks of one CT as .mrk.json."""
-    from CT3DAssistantLib.exports.bundle import make_folder
+    from CT3DAssistantLib.exports.files import make_folder
     from CT3DAssistantLib.exports.landmarks import write_landmarks
 
     make_folder(arguments.out.parent)

@@ -176,7 +176,7 @@ def main() -> None:
 
 def take_all(session, window, parent, out) -> None:
     """The pictures in the order of the tutorial."""
-    from test_walks import RealHands
+    from module_window import RealHands
 
     from CT3DAssistantLib.selftest import walks
 

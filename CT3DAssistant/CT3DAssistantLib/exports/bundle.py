@@ -7,10 +7,10 @@ from pathlib import Path
 import slicer
 from PIL import Image
 
-from ct3d.errors import DiskFull, InvalidRequest
+from ct3d.errors import InvalidRequest
 from CT3DAssistantLib.exports.attributes import write_attributes
 from CT3DAssistantLib.exports.figures import make_figures
-from CT3DAssistantLib.exports.files import write_file
+from CT3DAssistantLib.exports.files import make_folder, write_file
 from CT3DAssistantLib.exports.html import write_html
 from CT3DAssistantLib.exports.landmarks import write_landmarks
 from CT3DAssistantLib.exports.regions import write_segmentation
@@ -74,21 +74,6 @@ def _write_pictures(case, volume, segmentation, folder, *, with_3d) -> tuple[lis
     figures = make_figures(case, volume, layers, keys=keys, picture_3d=picture if picture in files else None)
     notes = (note,) if note else ()
     return [*files, write_html(folder / "report.html", case, figures, notes=notes)], notes
-
-
-def make_folder(folder: Path) -> Path:
-    """A folder that can be written into, made with its parents.
-
-    Raises:
-        DiskFull: if it can't be made.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiskFull(
-            f"The folder {folder} can't be made ({error.strerror}). Choose another one."
-        ) from error
-    return Path(folder)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,9 +1,24 @@
-"""Writing a file whole or not at all, with the one error a person can act on."""
+"""Folders, and writing a file whole or not at all, with the one error a person can act on."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from ct3d.errors import DiskFull, InvalidRequest
+
+
+def make_folder(folder: Path) -> Path:
+    """A folder that can be written into, made with its parents.
+
+    Raises:
+        DiskFull: if it can't be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskFull(
+            f"The folder {folder} can't be made ({error.strerror}). Choose another one."
+        ) from error
+    return Path(folder)
 
 
 def write_file(path: Path, content: bytes | str) -> Path:

@@ -14,9 +14,8 @@ from ct3d.case import Case
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.volume import Volume
 from CT3DAssistantLib.errand import Steps
-from CT3DAssistantLib.exports.bundle import make_folder
 from CT3DAssistantLib.exports.figures import drawing_figures
-from CT3DAssistantLib.exports.files import write_file
+from CT3DAssistantLib.exports.files import make_folder, write_file
 from CT3DAssistantLib.exports.html import report_html
 from CT3DAssistantLib.exports.paper import footer_text, paper_html, png_url
 from CT3DAssistantLib.ownership import node_of

@@ -227,7 +227,7 @@ class LandmarkPanel(Panel):
     def _found(self, _job: Any) -> None:
         self._job = None
         with self.run_safely():
-            self.refresh()
+            self._show_buttons()  # the workspace has the rest shown anew
 
     def _go(self, name: str) -> None:
         self._come_to(partial(self.session.go, name))

@@ -15,6 +15,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ct3d.errors import AssistantError, TaskCancelled
+from CT3DAssistantLib.chain import TITLES
 from CT3DAssistantLib.resources import resource_path
 from CT3DAssistantLib.workspace import Workspace
 
@@ -111,17 +112,29 @@ class Panel:
         return running_safely(self.workspace.tell, doing)
 
     def follow(self, job: Any, doing: str = "", done: Callable[[Any], None] | None = None) -> Any:
-        """Start a job of the logic; its error reaches the person, its result goes to `done`."""
+        """Start a job of the logic; its error reaches the person, its result goes to `done`.
+
+        A chain goes on where a task of it breaks: that reaches the person, too.
+        """
 
         def ended(finished: Any) -> None:
             with self.run_safely(doing):
                 result = finished.result()
                 if done is not None:
                     done(result)
+            self._tell_broken(finished, doing)
 
         self.workspace.start(job)
         job.add_done_callback(ended)
         return job
+
+    def _tell_broken(self, chain: Any, doing: str) -> None:
+        """What broke while the chain went on; a chore or an errand has nothing of the kind."""
+        for task, error in getattr(chain, "errors", {}).items():
+            told = doing if len(chain.tasks) == 1 else _("{step} broke off.").format(step=TITLES[task])
+            with self.run_safely(told):
+                if error is not chain.error:
+                    raise error
 
     def refresh_if_open(self) -> None:
         """Refresh what is unfolded and out of date."""

@@ -121,7 +121,7 @@ class ReportPanel(Panel):
     def check(self, sentence_id: str) -> None:
         """Compare a sentence with the measurements."""
         failed = _("The sentence could not be checked.")
-        self.follow_chain(self.workspace.logic.check(self.workspace.volume_node, (sentence_id,)), failed)
+        self.follow(self.workspace.logic.check(self.workspace.volume_node, (sentence_id,)), failed)
 
     def onReview(self) -> None:
         self.change(mark_reviewed)
@@ -143,17 +143,6 @@ class ReportPanel(Panel):
         sentence = next((each for each in case.sentences if each.id == sentence_id), None)
         if sentence is not None and UNCHECKED in sentence.reasons:
             self.check(sentence_id)
-
-    # what follows
-
-    def follow_chain(self, chain: Any, failed: str) -> None:
-        """`follow` for a chain that goes on where a task of it breaks: that reaches the person, too."""
-
-        def done(_case: Case) -> None:
-            for error in chain.errors.values():
-                raise error
-
-        self.follow(chain, failed, done)
 
     # what is shown
 

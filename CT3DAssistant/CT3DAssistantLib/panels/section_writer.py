@@ -62,7 +62,7 @@ class SectionWriter:
         drafting.job = write(workspace.volume_node, (self.section,), on_progress=move, on_text=take)
         self._drafts.append(drafting)
         drafting.job.add_done_callback(partial(self._ended, drafting))
-        self.panel.follow_chain(drafting.job, _("The section could not be written anew."))
+        self.panel.follow(drafting.job, _("The section could not be written anew."))
         self.show()
 
     def show(self) -> None:

@@ -95,7 +95,10 @@ class Link:
 
     def lost(self, reason: str) -> WorkerLost:
         """The error that gives this reason, what to do, and the worker's last lines."""
-        advice = "The next request starts a new one; if this comes again, run `ct3d-assistant doctor`."
+        advice = (
+            "Try again, a new worker starts by itself; if this comes again, check its Python in the Models "
+            "section, or run `ct3d-assistant doctor`."
+        )
         lines = [line for line in self.transport.log() if line][-LOG_LINES_SHOWN:]
         shown = "\n".join(("\nIts last lines:", *lines)) if lines else ""
         return WorkerLost(f"{reason} {advice}{shown}")
