@@ -14,29 +14,23 @@ What is stricter here than in PythonQt is so on purpose. A window that would wai
 
 import atexit
 import inspect
-import json
 import shutil
 import sys
 import tempfile
 import types
-import typing
 import weakref
 from collections.abc import Callable
 from enum import Enum
-from functools import cache, partial, reduce
-from operator import or_
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import shiboken6
 from PySide6 import QtCore, QtGui, QtNetwork, QtPrintSupport, QtSvg, QtUiTools, QtWidgets
-from shibokensupport.signature import get_signature
+from pythonqt_match import best_match, enumerations, enumerators, int_type, is_offered
+from ui_loader import Loader
 
-MEMBERS = json.loads(  # what Qt 5.15 and Qt 6 both have; Slicer is built with either
-    (Path(__file__).resolve().parents[1] / "unit" / "qt_members.json").read_text(encoding="utf-8")
-)
 MODULES = (QtCore, QtGui, QtWidgets, QtNetwork, QtPrintSupport, QtSvg, QtUiTools)
 SEALED = (
     "ctk",
@@ -53,7 +47,6 @@ WAITS = {  # by class, what opens a window and waits for a person
     "QFontDialog": {"getFont"},
     "QFileDialog": {"getExistingDirectory", "getOpenFileName", "getOpenFileNames", "getSaveFileName"},
 }
-NOT_OFFERED = {"connect", "disconnect", "findChild", "findChildren", "emit", "metaObject", "sender"}
 WRAPPERS: dict[type, "ClassWrapper"] = {}  # by PySide class
 ALIVE: "weakref.WeakValueDictionary[int, Wrapper]" = weakref.WeakValueDictionary()  # QObjects, by address
 HANDLERS: dict[int, list[tuple[str, Callable, Any]]] = {}  # connections of a QObject, by address
@@ -245,7 +238,7 @@ def unwrap(value: Any) -> Any:
         return [unwrap(each) for each in value]
     if isinstance(value, dict):
         return {key: unwrap(each) for key, each in value.items()}
-    return value
+    return handler(value) if inspect.isroutine(value) or isinstance(value, partial) else value
 
 
 # properties
@@ -313,17 +306,6 @@ def method(wrapper: Wrapper, name: str) -> Any:
     return partial(call, bound, real, plain, of=found)
 
 
-@cache
-def is_offered(kind: type, name: str) -> bool:
-    """Whether a class has a member in PythonQt; where we know, only what both Qt versions have."""
-    described = [MEMBERS.get(each.__name__) for each in kind.__mro__ if each.__module__ != "builtins"]
-    described = [each for each in described if each is not None]
-    if name in NOT_OFFERED or not described or kind.__name__ not in MEMBERS:
-        return name not in NOT_OFFERED
-    signals = {each.partition("(")[0] for known in described for each in known["signals"]}
-    return name in signals or any(name in known["members"] for known in described)
-
-
 def call(
     function: Callable, kind: type, name: str, *args: Any, of: Callable | None = None, **named: Any
 ) -> Any:
@@ -338,141 +320,11 @@ def call(
 
 def matched(function: Callable, title: str, args: tuple) -> list:
     """The arguments as the best overload takes them."""
-    given = [unwrap(each) for each in args]
-    overloads = signatures(function)
-    if not overloads:
-        return given
-    matches = [match for match in (fit(overload, given, args) for overload in overloads) if match]
-    if not matches:
+    taken = best_match(function, [unwrap(each) for each in args], args)
+    if taken is None:
         told = ", ".join(type(each).__name__ for each in args)
         raise ValueError(f"Could not find matching overload for given arguments of {title}: ({told})")
-    return min(matches, key=lambda match: match[0])[1]
-
-
-@cache
-def signatures(function: Callable) -> tuple[tuple[inspect.Parameter, ...], ...]:
-    """Positional parameters of each overload; nothing where PySide doesn't tell."""
-    told = get_signature(function)
-    overloads = told if isinstance(told, list) else [told] if told else []
-    named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-    every = []
-    for overload in overloads:
-        positional = [each for each in overload.parameters.values() if each.kind not in named_only]
-        every.append(tuple(each for each in positional if each.name != "self"))
-    return tuple(every)
-
-
-def fit(overload: tuple[inspect.Parameter, ...], given: list, args: tuple) -> tuple[int, list] | None:
-    """(how much was bent, arguments as this overload takes them), or None where they don't match."""
-    needed = [each for each in overload if each.default is each.empty]
-    if len(given) > len(overload) or len(given) < len(needed):
-        return None
-    bent, taken = 0, []
-    for parameter, value, original in zip(overload, given, args, strict=False):
-        match = as_type(parameter.annotation, value, original)
-        if match is None:
-            return None
-        bent += match[0]
-        taken.append(match[1])
-    return bent, taken
-
-
-def as_type(wanted: Any, value: Any, original: Any) -> tuple[int, Any] | None:
-    """(0 exact or 1 bent, the value as this type), or None where it can't be had."""
-    wanted, may_be_none = main_type(wanted)
-    if value is None:
-        return (0, None) if may_be_none or wanted in (Any, object) or is_pointer(wanted) else None
-    if wanted in (Any, object, inspect.Parameter.empty) or isinstance(wanted, str):
-        return 1, getter_of(original) if callable(original) and not isinstance(original, Wrapper) else value
-    origin = typing.get_origin(wanted)
-    if origin is Callable or wanted is Callable:
-        return (0, handler(original)) if callable(original) else None
-    if origin is not None:
-        return as_sequence(wanted, value, original)
-    if isinstance(wanted, type) and issubclass(wanted, Enum):
-        return as_enumerator(wanted, original)
-    return as_plain(wanted, value, original)
-
-
-def getter_of(original: Any) -> Any:
-    """A Python callable as Qt may call it."""
-    return original.real if isinstance(original, ClassWrapper) else handler(original)
-
-
-def main_type(wanted: Any) -> tuple[Any, bool]:
-    """(what C++ wants, whether None will do) of a type that lists what PySide would convert on its own."""
-    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
-        kinds = typing.get_args(wanted)
-        rest = [kind for kind in kinds if kind is not type(None)]
-        return rest[0], len(rest) < len(kinds)
-    return wanted, False
-
-
-def is_pointer(wanted: Any) -> bool:
-    """Whether C++ takes a pointer, so that None will do."""
-    return isinstance(wanted, type) and issubclass(wanted, QtCore.QObject)
-
-
-def as_sequence(wanted: Any, value: Any, original: Any) -> tuple[int, Any] | None:
-    """A list or a tuple whose items match; a mapping as it is."""
-    if typing.get_origin(wanted) is dict:
-        return (0, value) if isinstance(value, dict) else None
-    if not isinstance(value, list):
-        return None
-    (item, *_rest) = typing.get_args(wanted) or (Any,)
-    matches = [as_type(item, each, before) for each, before in zip(value, original, strict=True)]
-    return None if None in matches else (0, [match[1] for match in matches])
-
-
-def as_enumerator(wanted: type[Enum], original: Any) -> tuple[int, Any] | None:
-    """An int as PySide's enumerator; one of another enumeration is refused."""
-    if isinstance(original, bool) or not isinstance(original, int):
-        return None
-    if type(original) is not int and type(original) is not int_type(wanted):
-        return None
-    return int(type(original) is int), wanted(int(original))
-
-
-def as_plain(wanted: type, value: Any, original: Any) -> tuple[int, Any] | None:
-    """Numbers, texts, bytes and objects of Qt."""
-    if wanted is bool:
-        return (0, value) if isinstance(value, bool) else None
-    if wanted is int:
-        is_int = isinstance(value, int) and not isinstance(value, bool)
-        return (int(type(original) is not int), int(value)) if is_int else None
-    if wanted is float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return (int(not isinstance(value, float)), float(value)) if is_number else None
-    if wanted in (bytes, QtCore.QByteArray) and isinstance(value, bytes):
-        return 0, value
-    return (0, value) if isinstance(value, wanted) else None
-
-
-# enumerators
-
-
-@cache
-def enumerations(kind: type) -> dict[str, type[Enum]]:
-    """Enumerations of a PySide class and of what it derives from, by name."""
-    return {
-        name: each
-        for parent in reversed(kind.__mro__)
-        for name, each in vars(parent).items()
-        if isinstance(each, type) and issubclass(each, Enum)
-    }
-
-
-@cache
-def enumerators(kind: type) -> dict[str, int]:
-    """Enumerators by their short names."""
-    kinds = enumerations(kind).values()
-    return {name: int_type(each)(value.value) for each in kinds for name, value in each.__members__.items()}
-
-
-@cache
-def int_type(kind: type[Enum]) -> type[int]:
-    """The ints of an enumeration: they know where they belong, and sums and unions of them are plain ints."""
-    return type(kind.__name__, (int,), {"__slots__": (), "__module__": "qt"})
+    return taken
 
 
 # signals
@@ -530,7 +382,7 @@ def signature_of(wrapper: Wrapper, signal: str) -> str | None:
     return normal if normal in known else None
 
 
-def handler(slot: Callable, *, bare: bool = False) -> Callable[..., None]:
+def handler(slot: Callable) -> Callable[..., None]:
     """A slot as Qt calls it: arguments wrapped, and no more of them than a Python function takes."""
     if isinstance(slot, Wrapper) or not callable(slot):
         raise TypeError(f"{slot!r} can't be called")
@@ -613,60 +465,6 @@ OBJECT_METHODS = {
 # modules: qt, ctk, and what Slicer adds
 
 
-class Loader(QtUiTools.QUiLoader):
-    """Reads .ui files, with the stand-ins for ctk and qMRML widgets."""
-
-    stand_ins: dict[str, type] = {}
-
-    def createWidget(self, class_name: str, parent: Any = None, name: str = "") -> QtWidgets.QWidget:
-        if class_name in self.stand_ins:
-            made = self.stand_ins[class_name](parent)
-            made.setObjectName(name)
-            return made
-        if class_name.startswith(("ctk", "qMRML", "qSlicer")):
-            raise NotImplementedError(f"{class_name} has no stand-in; add one to widgets_double.py")
-        return super().createWidget(class_name, parent, name)
-
-    def load(self, device: QtCore.QIODevice, parent: Any = None) -> QtWidgets.QWidget:
-        """The widget of a .ui file. Connections with MRML in their signature are made here, not by Qt."""
-        root = ElementTree.fromstring(device.readAll().data())
-        for flags in root.iter("set"):
-            spell_out(flags, self.stand_ins)
-        ours = [(each, link) for each in root.iter("connections") for link in each if is_of_mrml(link)]
-        for connections, link in ours:
-            connections.remove(link)
-        buffer = QtCore.QBuffer()
-        buffer.setData(ElementTree.tostring(root))
-        buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
-        made = super().load(buffer, parent)
-        for _, link in ours:
-            connect_mrml(made, link)
-        return made
-
-
-def spell_out(flags: ElementTree.Element, stand_ins: dict[str, type]) -> None:
-    """Write a <set> of a stand-in's enumerators as the number that it is."""
-    names = [each.rpartition("::") for each in (flags.text or "").split("|")]
-    if names[0][0].partition("::")[0] in stand_ins:
-        values = [enumerators(stand_ins[each[0].partition("::")[0]])[each[2]] for each in names]
-        flags.tag, flags.text = "number", str(reduce(or_, values))
-
-
-def is_of_mrml(link: ElementTree.Element) -> bool:
-    """Whether a <connection> of a .ui file hands a MRML object on."""
-    return "vtkMRML" in link.findtext("signal", "")
-
-
-def connect_mrml(made: QtWidgets.QWidget, link: ElementTree.Element) -> None:
-    """Make a <connection> between two stand-ins."""
-    ends = (link.findtext("sender"), link.findtext("receiver"))
-    sender, receiver = (
-        made if made.objectName() == name else made.findChild(QtWidgets.QWidget, name) for name in ends
-    )
-    signal, slot = (link.findtext(each).partition("(")[0] for each in ("signal", "slot"))
-    getattr(sender, signal).connect(getattr(receiver, slot))
-
-
 def make_qt() -> types.ModuleType:
     """The module `qt`."""
     qt = types.ModuleType("qt")
@@ -703,13 +501,11 @@ def install() -> tuple[Any, types.ModuleType]:
     if "qt" in sys.modules:
         return sys.modules["qt"].QApplication.instance(), sys.modules["qt"]
     import slicer
-    from widgets_double import STAND_INS
 
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
     application.setOrganizationName("CT3DAssistant tests")
     keep_settings_apart()
     sys.modules["qt"] = qt = make_qt()
-    Loader.stand_ins = {real.__name__: real for real in STAND_INS}
     modules = {name: "ctk" if name.startswith("ctk") else "slicer" for name in Loader.stand_ins}
     wrapped = {name: make_wrapper(real, modules[name]) for name, real in Loader.stand_ins.items()}
     sys.modules["ctk"] = make_ctk(wrapped)

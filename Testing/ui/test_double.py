@@ -674,7 +674,8 @@ def test_installing_twice_gives_the_same(the_double):
 
 
 def test_the_list_of_members_that_lints_and_double_go_by_agrees_with_qt(qt):
-    from pythonqt_double import MEMBERS, properties
+    from pythonqt_double import properties
+    from pythonqt_match import MEMBERS
 
     known = {name: getattr(qt, name) for name in MEMBERS if hasattr(qt, name)}
     assert len(known) > 150
