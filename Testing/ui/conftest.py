@@ -7,6 +7,24 @@ from types import SimpleNamespace
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+try:
+    import PySide6.QtWidgets  # noqa: F401
+except ImportError as error:  # not installed, or without the graphics libraries it needs
+    NO_WIDGETS = f"the panels' tests need PySide6 ({error})"
+else:
+    NO_WIDGETS = ""
+
+
+class SkippedModule(pytest.Module):
+    """A test file that can't even be imported without PySide6."""
+
+    def collect(self):
+        pytest.skip(NO_WIDGETS, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Skip the whole folder, visibly, where PySide6 is missing."""
+    return SkippedModule.from_parent(parent, path=module_path) if NO_WIDGETS else None
 
 
 @pytest.fixture(scope="session")
