@@ -188,6 +188,13 @@ class ctkPathLineEdit(QWidget):
         self.setFocusProxy(self._edit)
         self._edit.textChanged.connect(self.currentPathChanged)
 
+    def sizeHint(self) -> QSize:
+        """As wide as the path in it, however long; so is the least size."""
+        text = self.fontMetrics().horizontalAdvance(self._path() or 7 * "x") + 8
+        return QSize(text + self._button.sizeHint().width(), self._edit.sizeHint().height())
+
+    minimumSizeHint = sizeHint
+
     def _path(self) -> str:
         return self._edit.text()
 
@@ -275,8 +282,7 @@ class qMRMLNodeComboBox(_InScene):
         self._told = ""
         self._observed: list[tuple[Any, int]] = []
         self._box = QComboBox(self)
-        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._box.setMinimumContentsLength(8)
+        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)  # however long a name is
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
