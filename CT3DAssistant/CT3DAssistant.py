@@ -62,12 +62,16 @@ class CT3DAssistantWidget(ScriptedLoadableModuleWidget):
         self.window.widget.setMRMLScene(slicer.mrmlScene)
         self.layout.setContentsMargins(0, 0, 0, 0)  # the panels need a narrow window's whole width
         self.layout.addWidget(self.window.widget)
+        if getattr(self.parent, "isEntered", False):
+            self.enter()  # the module was loaded anew while it is shown: the application doesn't tell again
 
     def enter(self):
-        self.window.enter()
+        if self.window is not None:
+            self.window.enter()
 
     def exit(self):
-        self.window.exit()
+        if self.window is not None:
+            self.window.exit()
 
     def cleanup(self):
         """The application ends, or the module is loaded anew: the worker ends too."""

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import slicer_double
@@ -351,6 +352,31 @@ def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module,
     new = slicer.modules.CT3DAssistantWidget
     assert new is not widget and new.logic.workspace.volume_node is node
     assert new.logic.workspace.case.sentences
+
+
+def test_a_module_that_is_loaded_anew_leaves_no_widgets_behind(the_module):
+    import qt
+
+    widget = slicer_double.open_widget()
+    old = widget.window.widget
+    widget.onReload()
+    qt.QCoreApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)  # as the application's loop does
+    assert not old
+    widget.exit()  # the application may still say that the old one is left
+
+
+@pytest.mark.parametrize("is_entered", [True, False])
+def test_a_module_that_is_loaded_anew_while_it_is_shown_knows_that_the_person_is_there(
+    the_module, is_entered
+):
+    import qt
+
+    layout = qt.QVBoxLayout()
+    parent = SimpleNamespace(isEntered=is_entered, layout=lambda: layout)
+    widget = the_module.CT3DAssistantWidget(parent)
+    widget.setup()
+    assert widget.window.panels["landmark"]._is_here is is_entered
+    widget.cleanup()
 
 
 def test_a_killed_worker_is_told_and_the_next_click_works(the_module, open_case, turn):
