@@ -1,9 +1,9 @@
 """Clicks and keys inside the application, where Qt's own test library isn't at hand."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import qt
-import slicer
 
 
 class Hands:
@@ -36,10 +36,16 @@ class Hands:
         if wanted in ("Return", "Enter") and widget.inherits("QLineEdit"):
             _reachable(widget).returnPressed()
             return
-        found = slicer.util.findChildren(widget.window(), className="QShortcut")
-        live = [each for each in found if each.isEnabled() and each.key.toString() == wanted]
+        live = [each for each in _shortcuts(widget) if each.isEnabled() and each.key.toString() == wanted]
         assert live, f"the key {keys} does nothing now"
         live[0].activated()
+
+
+def _shortcuts(widget: Any) -> Iterator[Any]:
+    """Those that a widget and what holds it bring; nearest first."""
+    while widget is not None:
+        yield from (each for each in widget.children() if each.inherits("QShortcut"))
+        widget = widget.parentWidget()
 
 
 def _reachable(widget: Any) -> Any:
