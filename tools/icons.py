@@ -51,9 +51,9 @@ SHAPES = {  # name → tone, drawing; strokes are drawn 1.6 wide, round, unfille
 
 
 def drawing(tone: str, shape: str, theme: str) -> str:
-    """One icon as SVG text."""
+    """One icon as SVG text; large, since Qt without its SVG icon engine scales pictures down, never up."""
     style = f'fill="none" stroke="{THEMES[theme][tone]}" stroke-width="1.6" stroke-linecap="round" '
-    head = '<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16" viewBox="0 0 16 16">'
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64" viewBox="0 0 16 16">'
     return f'{head}<g {style}stroke-linejoin="round">{shape}</g></svg>\n'
 
 
