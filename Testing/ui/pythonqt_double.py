@@ -143,7 +143,13 @@ class Wrapper(metaclass=ClassWrapper):
             object.__setattr__(self, name, value)
 
     def __bool__(self) -> bool:
-        return shiboken6.isValid(self._it)
+        """Whether there is something behind it; of what can be null, invalid or empty: that it isn't."""
+        if not shiboken6.isValid(self._it):
+            return False
+        for name, is_something in (("isNull", False), ("isValid", True), ("isEmpty", False)):
+            if hasattr(self._it, name):
+                return getattr(self._it, name)() is is_something
+        return True
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Wrapper):

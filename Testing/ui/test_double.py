@@ -437,6 +437,18 @@ def test_what_only_one_of_the_two_qt_versions_has_is_not_offered(qt, heard):
             read()
 
 
+def test_what_is_null_invalid_or_empty_is_false(qt):
+    window = qt.QWidget()
+    layout = qt.QVBoxLayout(window)
+    for nothing in (layout, qt.QIcon(), qt.QUrl(), qt.QColor(), qt.QTextDocument(), qt.QProcessEnvironment()):
+        assert not nothing and nothing is not None
+    label = qt.QLabel()
+    layout.addWidget(label)
+    label.show()
+    for something in (window, label, qt.QUrl("a"), qt.QColor("red"), qt.QTableWidgetItem("")):
+        assert something
+
+
 # enumerators
 
 
