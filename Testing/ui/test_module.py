@@ -354,15 +354,22 @@ def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module,
     assert new.logic.workspace.case.sentences
 
 
-def test_a_module_that_is_loaded_anew_leaves_no_widgets_behind(the_module):
-    import qt
+def test_the_old_widgets_of_a_module_that_was_loaded_anew_choose_nothing_any_more(the_module, a_ct, turn):
+    import slicer
 
+    first, second = a_ct(), a_ct()
     widget = slicer_double.open_widget()
-    old = widget.window.widget
+    widget.logic.workspace.volume_node = first
+    selector = widget.window.panels["case"].ui.volumeSelector
+    turn(lambda: selector.currentNode() is first)
     widget.onReload()
-    qt.QCoreApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)  # as the application's loop does
-    assert not old
-    widget.exit()  # the application may still say that the old one is left
+    workspace = slicer.modules.CT3DAssistantWidget.logic.workspace
+    workspace.volume_node = second
+    slicer.mrmlScene.RemoveNode(first)
+    turn(lambda: selector.currentNode() is None)
+    assert workspace.volume_node is second
+    widget.enter()  # nor do they mind that the person comes and goes
+    widget.exit()
 
 
 @pytest.mark.parametrize("is_entered", [True, False])

@@ -190,6 +190,7 @@ class CasePanel(Panel):
         self._show_buttons()
 
     def close(self) -> None:
+        self.ui.volumeSelector.blockSignals(True)  # the application keeps old widgets when it reloads a module
         self._timer.stop()
         for job in (self._run, self._chore):
             if job is not None:

@@ -72,10 +72,9 @@ class Window:
         self._each(methodcaller("exit"))
 
     def close(self) -> None:
-        """The module goes; its widgets, too: those of a module that is loaded anew would go on listening."""
+        """The module goes."""
         self._each(methodcaller("close"))
         self.panels.clear()
-        self.widget.deleteLater()
 
     # what it is made of
 
