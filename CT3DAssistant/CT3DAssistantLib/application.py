@@ -13,6 +13,7 @@ from ct3d.client.session_folder import SessionFolder
 from ct3d.client.transport import Transport
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, find_worker_python, worker_command
 from CT3DAssistantLib.logic import AssistantLogic
+from CT3DAssistantLib.panels.command import Chore
 from CT3DAssistantLib.panels.panel import running_safely
 from CT3DAssistantLib.recovery import Recovery, recovery_folder
 from CT3DAssistantLib.scene import analysed_volumes
@@ -61,10 +62,14 @@ class ApplicationSitting(VTKObservationMixin):
     def close(self) -> None:
         """Stop what runs, end the worker and remove the exchange folder; a second time does nothing.
 
-        Whoever waits for a job hears that it was stopped.
+        Whoever waits for a job hears that it was stopped. No process is left that Qt would have to end when
+        Python is gone.
         """
         self.removeObservers()
+        chores = [job for job in self.workspace.jobs if isinstance(job, Chore)]
         self.workspace.cancel_all()
+        for chore in chores:
+            chore.close()
         self.client.close()
         self.pump.finish()
         self.workspace.close()

@@ -354,6 +354,17 @@ def test_reloading_the_module_ends_the_worker_and_takes_the_new_code(the_module,
     assert new.logic.workspace.case.sentences
 
 
+def test_no_process_of_a_panel_outlives_the_module(the_module):
+    widget = slicer_double.open_widget()
+    heard = []
+    widget.window.panels["model"].open()  # has the weights compared with their checksums
+    (chore,) = widget.logic.workspace.jobs
+    chore.add_done_callback(heard.append)
+    widget.logic.close()
+    assert chore.done and heard == [chore] and isinstance(chore.error, TaskCancelled)
+    assert not slicer_double._running()
+
+
 def test_the_old_widgets_of_a_module_that_was_loaded_anew_choose_nothing_any_more(the_module, a_ct, turn):
     import slicer
 

@@ -17,6 +17,7 @@ from CT3DAssistantLib.transport_qt import (
 
 CHORES = ["-X", "utf8", "-m", "CT3DAssistantLib.chores"]
 LOG_LINES_SHOWN = 12
+END_S = 1.0  # for a process that was ended to be gone; it takes milliseconds
 
 
 class Command:
@@ -46,6 +47,11 @@ class Command:
     def cancel(self) -> None:
         """End the process and all that it has started; `on_end` follows at once."""
         self._transport.kill()
+
+    def close(self) -> None:
+        """End it as `cancel` does, and wait until it has ended; its process must not outlive the application."""
+        self.cancel()
+        self._transport.close(END_S)
 
     def log(self) -> tuple[str, ...]:
         """The last lines of its standard error."""
@@ -106,6 +112,11 @@ class Chore:
         """End it, and all that it has started, within a second."""
         self._is_cancelled = True
         self._command.cancel()
+
+    def close(self) -> None:
+        """End it, and wait until it has ended: the application goes."""
+        self._is_cancelled = True
+        self._command.close()
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Have `callback(chore)` called once it has ended; at once, if it has."""
