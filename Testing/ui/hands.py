@@ -3,6 +3,7 @@
 Each takes widgets as panels have them. What a person couldn't reach fails the test.
 """
 
+from itertools import product
 from typing import Any
 
 from PySide6.QtCore import QPoint, Qt
@@ -15,6 +16,7 @@ from PySide6.QtWidgets import (
     QApplication,
     QCheckBox,
     QComboBox,
+    QLabel,
     QRadioButton,
     QScrollArea,
     QTextBrowser,
@@ -99,6 +101,21 @@ def click_link(browser: Any, href: str) -> None:
     place = target.cursorRect(cursor).center() + QPoint(1, 0)
     assert target.anchorAt(place) == href, f"the link {href} is not where its text is"
     click_at(target.viewport(), place)
+
+
+def click_label_link(label: Any, href: str) -> None:
+    """Find a link of a label with the mouse, and click it."""
+    target: QLabel = reachable(label)
+    under: list[str] = []
+    target.linkHovered.connect(under.append)
+    for y, x in product(range(2, target.height(), 5), range(2, target.width(), 8)):
+        QTest.mouseMove(target, QPoint(x, y))
+        QApplication.processEvents()
+        if under and under[-1] == href:
+            target.linkHovered.disconnect(under.append)
+            click_at(target, QPoint(x, y))
+            return
+    raise AssertionError(f"{_name(target)} has no link {href}")
 
 
 def click_cell(table: Any, row: int, column: int, *, twice: bool = False) -> None:
