@@ -49,7 +49,7 @@ class Command:
         self._transport.kill()
 
     def close(self) -> None:
-        """End it as `cancel` does, and wait until it has ended; its process must not outlive the application."""
+        """End it as `cancel` does, and wait until it has ended: no process may outlive the application."""
         self.cancel()
         self._transport.close(END_S)
 
