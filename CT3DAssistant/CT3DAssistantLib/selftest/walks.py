@@ -173,7 +173,8 @@ def run_in_application() -> list[str]:
     if slicer.util.mainWindow() is not None:
         slicer.util.selectModule("CT3DAssistant")
     else:
-        widget.parent.show()  # as ctest runs it
+        widget.parent.show()  # as ctest runs it: nobody else says that the person is there
+        widget.enter()
     window = widget.window
     for walk in WALKS:
         slicer.mrmlScene.Clear(0)
