@@ -62,7 +62,7 @@ class CT3DAssistantWidget(ScriptedLoadableModuleWidget):
         self.window.widget.setMRMLScene(slicer.mrmlScene)
         self.layout.setContentsMargins(0, 0, 0, 0)  # the panels need a narrow window's whole width
         self.layout.addWidget(self.window.widget)
-        if getattr(self.parent, "isEntered", False):
+        if getattr(self.parent, "isEntered", False) is True:
             self.enter()  # the module was loaded anew while it is shown: the application doesn't tell again
 
     def enter(self):
