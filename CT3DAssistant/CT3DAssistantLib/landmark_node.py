@@ -144,7 +144,7 @@ def blind(scene: slicer.vtkMRMLScene, volume_node: Any, is_blind: bool) -> None:
     """Hide the case's landmarks from a second reader, or show them as they were."""
     node = node_of(scene, volume_node, "landmarks")
     display = node and node.GetDisplayNode()
-    if display is None or (display.GetAttribute(BLINDED) is not None) == is_blind:
+    if display is None or is_blinded(scene, volume_node) == is_blind:
         return
     if is_blind:
         display.SetAttribute(BLINDED, str(int(display.GetVisibility())))
@@ -152,6 +152,13 @@ def blind(scene: slicer.vtkMRMLScene, volume_node: Any, is_blind: bool) -> None:
         return
     display.SetVisibility(display.GetAttribute(BLINDED) == "1")
     display.RemoveAttribute(BLINDED)
+
+
+def is_blinded(scene: slicer.vtkMRMLScene, volume_node: Any) -> bool:
+    """Whether the case's landmarks are hidden from a second reader."""
+    node = node_of(scene, volume_node, "landmarks")
+    display = node and node.GetDisplayNode()
+    return display is not None and display.GetAttribute(BLINDED) is not None
 
 
 def remove_second(scene: slicer.vtkMRMLScene) -> None:

@@ -12,6 +12,7 @@ from ct3d.case import Case, Landmark
 from CT3DAssistantLib.landmark_aids import off_masks, pointed_at, show_radius
 from CT3DAssistantLib.landmark_node import (
     blind,
+    is_blinded,
     remove_second,
     second_node,
     show_review,
@@ -159,11 +160,16 @@ class LandmarkSession:
     # the scene
 
     def update(self) -> None:
-        """Bring case and nodes together: drags become decisions, decisions show in the nodes."""
-        self.take_in()
+        """Bring case and nodes together: drags become decisions, decisions show in the nodes.
+
+        A scene that was saved while a second reader was at work is theirs again: they see nothing either.
+        """
         scene, volume_node, case = self.workspace.scene, self.workspace.volume_node, self.case
-        for node in analysed_volumes(scene):
-            blind(scene, node, self.is_blinded and node is volume_node)
+        if case is not None and is_blinded(scene, volume_node):
+            self.is_blinded = True
+        self.take_in()
+        case = self.case
+        self._blind()
         if case is not None and self.node is not None:
             show_review(self.node, case)
         if case is not None and self.is_blinded:
@@ -203,6 +209,7 @@ class LandmarkSession:
         self.workspace.select("")  # nothing stays highlighted that could tell
         self.is_blinded = is_blinded
         self.current = ""
+        self._blind()
         self.update()
 
     def close(self) -> None:
@@ -211,9 +218,14 @@ class LandmarkSession:
         scene = self.workspace.scene
         self.show_aids()
         self._unwatch()
-        for node in analysed_volumes(scene):
-            blind(scene, node, False)
+        self._blind()
         remove_second(scene)
+
+    def _blind(self) -> None:
+        """Hide the landmarks of the chosen volume from a second reader, and nobody else's from anybody."""
+        scene, chosen = self.workspace.scene, self.workspace.volume_node
+        for node in analysed_volumes(scene):
+            blind(scene, node, self.is_blinded and node is chosen)
 
     def _watch(self) -> None:
         second = second_node(self.workspace.scene) if self.is_blinded else None

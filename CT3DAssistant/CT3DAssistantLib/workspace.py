@@ -16,7 +16,7 @@ import slicer
 from ct3d.case import Case
 from ct3d.errors import DiskFull, InvalidRequest
 from CT3DAssistantLib.logic import AssistantLogic
-from CT3DAssistantLib.ownership import CASE, parameter_node
+from CT3DAssistantLib.ownership import CASE, MODULE, VOLUME, parameter_node, parameter_nodes
 from CT3DAssistantLib.profiles import Profile, profile_of, profiles
 from CT3DAssistantLib.recovery import Recovery
 from CT3DAssistantLib.scene import read_case, save_case
@@ -26,6 +26,7 @@ Node = slicer.vtkMRMLNode
 
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 TURN_S = 0.02  # for telling of a change, at a time
+SELECTED = f"{MODULE}.selected"  # attribute of the node that holds a case
 GONE = "The volume was removed from the scene. Load it again to go on."
 
 
@@ -50,7 +51,6 @@ class Workspace:
 
     Attributes:
         views: moves slices and brings segments forward.
-        selected: evidence string that all panels highlight; "" for none.
         on_change: called without arguments after volume or case have changed.
         on_select: called with the evidence after the selection has changed.
         on_open: called with the name of a panel that should unfold, e.g. "models".
@@ -71,7 +71,6 @@ class Workspace:
         self.scene = logic.scene
         self.state = state
         self.views = Views(self.scene)
-        self.selected = ""
         self.on_change: list[Callable[[], None]] = []
         self.on_select: list[Callable[[str], None]] = []
         self.on_open: list[Callable[[str], None]] = []
@@ -96,7 +95,6 @@ class Workspace:
     def volume_node(self, node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
         if node is not self.volume_node:
             self.state.inputVolume = node
-            self.selected = ""
         self.touch()
 
     @property
@@ -118,6 +116,21 @@ class Workspace:
         if text != self._read[0]:
             self._read = (text, read_case(text) if text else None)
         return self._read[1] if text else None
+
+    @property
+    def selected(self) -> str:
+        """Evidence string that all panels highlight; "" for none. Saved with the scene, as the views are."""
+        parameters = self.volume_node and parameter_node(self.scene, self.volume_node)
+        return (parameters.GetAttribute(SELECTED) or "") if parameters else ""
+
+    @selected.setter
+    def selected(self, evidence: str) -> None:
+        for parameters in parameter_nodes(self.scene):  # the views show one selection, whichever the volume
+            is_chosen = parameters.GetNodeReference(VOLUME) is self.volume_node
+            if evidence and is_chosen:
+                parameters.SetAttribute(SELECTED, evidence)
+            else:
+                parameters.RemoveAttribute(SELECTED)
 
     def need_case(self) -> Case:
         """The chosen volume's case.

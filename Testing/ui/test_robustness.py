@@ -21,7 +21,7 @@ SAMPLE = "slicerio"
 SEED = 20261122
 EDITED = "The left lung has a volume of 3170 mL, read by a person."
 EDITED_AGAIN = "The left lung has a volume of 3170 mL, read by a second person."
-QUESTION = "How large is the left lung?"
+QUESTION = "Describe the right lung."  # the language model writes two sentences
 CANCEL_S = 1.0
 
 
@@ -243,7 +243,7 @@ MOMENTS = {
         ran_again("report"),
         profile="",
     ),
-    "answering": Moment("worked", ask, 0.1, ask, is_answered, profile=""),
+    "answering": Moment("worked", ask, 1.0, ask, is_answered, profile=""),
     "placing landmarks anew": Moment(
         "worked",
         click("landmark", "findButton"),
@@ -367,7 +367,7 @@ STOPS = {
     "deriving findings": Stop(CONTINUE, ANALYZE, 0.001, at_stage("Deriving findings"), scene="regions"),
     "writing the report": Stop(CONTINUE, ANALYZE, 3.0, at_stage("Writing the report"), "", "regions"),
     "writing a section": same_button("report", "regenerateButton", 1.5, profile=""),
-    "answering": Stop(ask, click("ask", "sendButton"), 0.1, profile=""),
+    "answering": Stop(ask, click("ask", "sendButton"), 1.0, profile=""),
     "checking a sentence": Stop(partial(edit, text=EDITED_AGAIN), stop_all, 0.001, scene="worked"),
     "showing the model's input": same_button("saw", "showButton", 0.2),
     "making surfaces": same_button("region", "surfaceButton", 0.3),

@@ -190,7 +190,9 @@ class CasePanel(Panel):
         self._show_buttons()
 
     def close(self) -> None:
-        self.ui.volumeSelector.blockSignals(True)  # the application keeps old widgets when it reloads a module
+        self.ui.volumeSelector.blockSignals(
+            True
+        )  # the application keeps old widgets when it reloads a module
         self._timer.stop()
         for job in (self._run, self._chore):
             if job is not None:
@@ -213,7 +215,7 @@ class CasePanel(Panel):
         node = self.workspace.volume_node
         self._run = verb(node, on_progress=self._note_progress, on_text=self._note_text)
         self._begin(_("Starting"))
-        self.follow(self._run, _("The analysis broke off."))
+        self.follow(self._run, _("The analysis is not complete."))
         self._run.add_done_callback(self._chain_ended)
 
     def _note_progress(self, progress: Progress) -> None:

@@ -157,6 +157,9 @@ class LandmarkPanel(Panel):
         for button in (ui.acceptButton, ui.rejectButton, *self._export.buttons):
             button.enabled = has_case and not is_blinded  # a file would tell a second reader
         ui.secondCheck.enabled = has_case or is_blinded
+        ui.secondCheck.blockSignals(True)
+        ui.secondCheck.checked = is_blinded
+        ui.secondCheck.blockSignals(False)
         ui.moveButton.text = _("Place (M)") if is_blinded else _("Move (M)")
         ui.undoButton.enabled = self.session.can_undo
         is_running = self._job is not None

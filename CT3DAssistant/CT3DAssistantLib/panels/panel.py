@@ -131,7 +131,8 @@ class Panel:
     def _tell_broken(self, chain: Any, doing: str) -> None:
         """What broke while the chain went on; a chore or an errand has nothing of the kind."""
         for task, error in getattr(chain, "errors", {}).items():
-            told = doing if len(chain.tasks) == 1 else _("{step} broke off.").format(step=TITLES[task])
+            is_asked = task == chain.tasks[0]  # the others follow from it
+            told = doing if is_asked else _("{step} broke off.").format(step=TITLES[task])
             with self.run_safely(told):
                 if error is not chain.error:
                     raise error
