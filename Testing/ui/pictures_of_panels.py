@@ -1,7 +1,7 @@
 """The pictures of docs/: each panel as a walk leaves it, beside the slice and 3D views of the same scene.
 
-Run by `make pictures`. The panels are drawn by PySide6, which stands in for Slicer's Qt; the views by Slicer's
-own displayable managers, without the application.
+Run by `make pictures`. The panels are drawn by PySide6, which stands in for Slicer's Qt. The views are drawn
+by Slicer's own displayable managers, without the application.
 """
 
 import argparse
