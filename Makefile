@@ -36,7 +36,7 @@ lint: $(VENV)/dev.ready
 parity: $(VENV)/worker-torch.ready $(VENV)/dev.ready
 	$(WORKER) -m pytest -q Testing/parity
 
-bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready
+bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/ui.ready
 	$(RUN) doctor --install
 	$(RUN) sample --all
 	PYTHONPATH=CT3DAssistant:Testing $(HOST) -m bench.run --worker-python $(abspath $(WORKER)) --out bench-output

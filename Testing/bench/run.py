@@ -25,6 +25,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     parts = {"analysis": lambda: analysis.measure(arguments.worker_python)}
     parts["transport"] = lambda: in_process(sys.executable, "transport")
+    parts["window"] = lambda: in_process(sys.executable, "window", str(arguments.worker_python.absolute()))
     parts |= {name: lambda name=name: in_process(str(arguments.worker_python), name) for name in IN_WORKER}
     results = {"date_utc": datetime.now(UTC).isoformat(timespec="seconds")}
     for name in arguments.only or parts:
@@ -35,10 +36,10 @@ def main() -> None:
     print(path)
 
 
-def in_process(python: str, name: str) -> dict:
-    """`measure()` of one bench module, in a fresh process of the interpreter it needs."""
-    code = f"import json; from bench.{name} import measure; print(json.dumps(measure()))"
-    done = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+def in_process(python: str, name: str, *arguments: str) -> dict:
+    """`measure(*arguments)` of one bench module, in a fresh process of the interpreter it needs."""
+    code = f"import json, sys; from bench.{name} import measure; print(json.dumps(measure(*sys.argv[1:])))"
+    done = subprocess.run([python, "-c", code, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
