@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ct3d.errors import InvalidRequest
-from CT3DAssistantLib.errand import Errand
+from CT3DAssistantLib.errand import Errand, Steps
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.scene import report_text
 
@@ -32,15 +32,10 @@ class ReportExport:
         panel.on(self.ui.copyButton, "clicked()", self.onCopy, failed)
 
     def onHtml(self) -> None:
-        from CT3DAssistantLib.exports.reviewed import exporting_page  # draws: not before it is needed
-
-        self._start_or_cancel(exporting_page)
+        self._start_or_cancel(_page)
 
     def onPdf(self) -> None:
-        from CT3DAssistantLib.exports.reviewed import exporting_paper
-        from CT3DAssistantLib.panels.pdf import writing_pdf
-
-        self._start_or_cancel(lambda *where: exporting_paper(*where, writing_pdf))
+        self._start_or_cancel(_paper)
 
     def onCopy(self) -> None:
         qt.QApplication.clipboard().setText(report_text(self.panel.workspace.need_case()))
@@ -93,3 +88,22 @@ class ReportExport:
         self.ui.exportLabel.text = _("Written: {path}").format(path=path)
         self.panel.workspace.tell(_("The report is written: {path}").format(path=path))
         self.show()
+
+
+def _page(*where: Any) -> Steps:
+    """The page, in bites; what draws isn't imported before it is needed, and not while a click is at work."""
+    yield
+    from CT3DAssistantLib.exports.reviewed import exporting_page
+
+    yield
+    return (yield from exporting_page(*where))
+
+
+def _paper(*where: Any) -> Steps:
+    """The PDF, likewise."""
+    yield
+    from CT3DAssistantLib.exports.reviewed import exporting_paper
+    from CT3DAssistantLib.panels.pdf import writing_pdf
+
+    yield
+    return (yield from exporting_paper(*where, writing_pdf))

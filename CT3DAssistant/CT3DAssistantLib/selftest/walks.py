@@ -34,9 +34,10 @@ class Screen:
 
     Attributes:
         told: what the window said, as (severity, text).
-        longest_turn_s: the longest that one turn of the event loop, or one click with what it sets off at
-            once, has taken by the clock; on a machine that others use too, their work is in it.
-        longest_work_s: the longest that this process was at work in one of them, in all its threads.
+        longest_turn_s: the longest that the event loop, while it turned or a click was at work, has let
+            nothing else in; by the clock, which on a machine that others use has their work in it.
+        longest_work_s: the longest that this process, in all its threads, was at work meanwhile.
+        slowest: what was done then.
     """
 
     def __init__(self, window: Any, hands: Any, folder: Path):
@@ -44,7 +45,12 @@ class Screen:
         self.workspace = window.workspace
         self.told: list[tuple[str, str]] = []
         self.longest_turn_s = self.longest_work_s = 0.0
+        self.slowest = self._doing = ""
         self.workspace.on_tell.append(self._note)
+        self._since: tuple[float, float] | None = None  # clock and work; None: it isn't our turn
+        self._beat = qt.QTimer()
+        self._beat.connect("timeout()", self._note_turn)
+        self._beat.start(0)
 
     def ui(self, panel: str, widget: str) -> Any:
         """A widget of a panel."""
@@ -66,11 +72,11 @@ class Screen:
 
     def do(self, action: Callable[..., None], *args: Any) -> None:
         """A turn of the event loop, or a click or key, timed."""
-        began, worked = time.perf_counter(), time.process_time()
+        self._doing = " ".join(str(getattr(each, "objectName", each)) for each in args) or "a turn"
+        self._since = time.perf_counter(), time.process_time()
         action(*args)
-        took, work = time.perf_counter() - began, time.process_time() - worked
-        self.longest_turn_s = max(self.longest_turn_s, took)
-        self.longest_work_s = max(self.longest_work_s, min(took, work))
+        self._note_turn()
+        self._since = None
 
     def wait(self, is_true: Callable[[], Any], within_s: float = TASK_S) -> None:
         """Let the application work until something holds."""
@@ -96,7 +102,19 @@ class Screen:
         return [text for severity, text in self.told if severity == "error"]
 
     def close(self) -> None:
+        self._beat.stop()
         self.workspace.on_tell.remove(self._note)
+
+    def _note_turn(self) -> None:
+        """The event loop has come round."""
+        if self._since is None:
+            return
+        now = time.perf_counter(), time.process_time()
+        took, work = (end - begin for begin, end in zip(self._since, now, strict=True))
+        self.longest_turn_s = max(self.longest_turn_s, took)
+        if min(took, work) > self.longest_work_s:
+            self.longest_work_s, self.slowest = min(took, work), self._doing
+        self._since = now
 
     def _note(self, text: str, severity: str) -> None:
         self.told.append((severity, text))
