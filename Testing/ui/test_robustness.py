@@ -343,6 +343,12 @@ class Stop:
     scene: str = "demo"
 
 
+def check_while_written(screen):
+    """A check takes milliseconds: here it waits behind a section that is written anew."""
+    click("report", "regenerateButton")(screen)
+    edit(screen, text=EDITED_AGAIN)
+
+
 def check_worker(screen):
     screen.unfold("model")
     screen.wait(lambda: screen.ui("model", "checkButton").enabled)  # it looks at the weights first
@@ -364,16 +370,16 @@ STOPS = {
     "finding regions, by Stop all": Stop(click("region", "findButton", "yesButton"), stop_all, 4.0),
     "placing landmarks": same_button("landmark", "findButton", 0.5),
     "measuring": same_button("region", "measureButton", 0.8),
-    "deriving findings": Stop(CONTINUE, ANALYZE, 0.001, at_stage("Deriving findings"), scene="regions"),
+    "deriving findings": Stop(CONTINUE, ANALYZE, 0.001, at_stage("Deriving findings"), "", "regions"),
     "writing the report": Stop(CONTINUE, ANALYZE, 3.0, at_stage("Writing the report"), "", "regions"),
     "writing a section": same_button("report", "regenerateButton", 1.5, profile=""),
     "answering": Stop(ask, click("ask", "sendButton"), 1.0, profile=""),
-    "checking a sentence": Stop(partial(edit, text=EDITED_AGAIN), stop_all, 0.001, scene="worked"),
+    "checking a sentence": Stop(check_while_written, stop_all, 0.1, profile="", scene="worked"),
     "showing the model's input": same_button("saw", "showButton", 0.2),
     "making surfaces": same_button("region", "surfaceButton", 0.3),
     "writing a page": same_button("report", "htmlButton", 1.5),
     "writing a PDF": Stop(click("report", "pdfButton"), click("report", "htmlButton"), 0.2),
-    "looking at the worker": Stop(check_worker, click("model", "stopButton"), 0.5),
+    "looking at the worker": Stop(check_worker, click("model", "stopButton"), 0.2),
 }
 
 
@@ -392,7 +398,7 @@ def test_a_click_stops_within_a_second_and_changes_nothing(name, scenes, a_folde
         screen.wait_idle(5)
     stopped_s = time.perf_counter() - began
     print(f"stopped {delay_s:.3f} s into {name}: {stopped_s:.3f} s; told: {screen.told}")
-    assert was_underway or stop.within_s < 0.01
+    assert was_underway
     assert stopped_s < CANCEL_S
     assert not screen.errors
     assert_nothing_lost(before, screen.case)
