@@ -25,7 +25,9 @@ test: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/ui
 	$(RUN) doctor --install
 	$(RUN) sample --all
 	$(HOST) -m pytest -q Testing/unit Testing/worker Testing/scene Testing/end_to_end --worker-python $(abspath $(WORKER))
-	$(HOST) -m pytest -q Testing/ui --worker-python $(abspath $(WORKER))
+	rm -rf $(VENV)/bundles && mkdir $(VENV)/bundles
+	set -e; for file in Testing/ui/test_*.py; do \
+	  $(HOST) -m pytest -q $$file --worker-python $(abspath $(WORKER)) --bundles $(abspath $(VENV)/bundles); done
 	$(WORKER) -m pytest -q Testing/parity Testing/pipeline
 
 lint: $(VENV)/dev.ready
