@@ -11,7 +11,7 @@ import vtk
 
 from ct3d.case import Point, Region
 from ct3d.errors import InvalidRequest
-from CT3DAssistantLib.ownership import MODULE, array_of
+from CT3DAssistantLib.ownership import MODULE, array_of, nodes_of_class
 from CT3DAssistantLib.plausibility import OffMask, around, is_off
 from CT3DAssistantLib.scene import mask_image
 
@@ -49,8 +49,7 @@ def pointed_at(scene: slicer.vtkMRMLScene) -> Point:
     Raises:
         InvalidRequest: if none of them says a place.
     """
-    nodes = scene.GetNodesByClass("vtkMRMLCrosshairNode")
-    crosshairs = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    crosshairs = nodes_of_class(scene, "vtkMRMLCrosshairNode")
     for crosshair in crosshairs:
         ras = [0.0, 0.0, 0.0]
         if crosshair.GetCursorPositionRAS(ras):
@@ -63,8 +62,7 @@ def pointed_at(scene: slicer.vtkMRMLScene) -> Point:
 
 
 def _crossing(scene: slicer.vtkMRMLScene) -> Point:
-    nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
-    views = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    views = nodes_of_class(scene, "vtkMRMLSliceNode")
     views.sort(key=lambda view: view.GetLayoutName() not in PLANES)
     planes = [slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS()) for view in views[:3]]
     normals = np.array([plane[:3, 2] for plane in planes])
@@ -113,6 +111,4 @@ def helper(scene: slicer.vtkMRMLScene, kind: str, role: str, name: str) -> Any:
 
 
 def helpers(scene: slicer.vtkMRMLScene, kind: str, role: str) -> list[Any]:
-    nodes = scene.GetNodesByClass(kind)
-    every = (nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems()))
-    return [node for node in every if node.GetAttribute(HELPER) == role]
+    return [node for node in nodes_of_class(scene, kind) if node.GetAttribute(HELPER) == role]

@@ -39,9 +39,19 @@ def parameter_node(scene: slicer.vtkMRMLScene, volume_node: Node) -> slicer.vtkM
 
 def parameter_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLScriptedModuleNode]:
     """All nodes of a scene that hold a case."""
-    nodes = scene.GetNodesByClass("vtkMRMLScriptedModuleNode")
-    every = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    every = nodes_of_class(scene, "vtkMRMLScriptedModuleNode")
     return [node for node in every if node.GetModuleName() == MODULE and node.HasParameter(CASE)]
+
+
+def nodes_of_class(scene: slicer.vtkMRMLScene, kind: str) -> list[Node]:
+    """All nodes of a MRML class.
+
+    The scene gives its collection away for good: it is let go here, else its nodes, voxels and all, would
+    never be freed once they have left the scene.
+    """
+    found = scene.GetNodesByClass(kind)
+    found.UnRegister(None)
+    return [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
 
 
 def make_parameter_node(scene: slicer.vtkMRMLScene, volume_node: Node) -> slicer.vtkMRMLScriptedModuleNode:

@@ -30,6 +30,7 @@ from CT3DAssistantLib.ownership import (
     claiming,
     make_parameter_node,
     node_of,
+    nodes_of_class,
     parameter_node,
     parameter_nodes,
     stamp,
@@ -449,8 +450,7 @@ def load_mrb(scene: Scene, path: Path, *, clear: bool = True) -> tuple[VolumeNod
 
 
 def _storable(scene: Scene) -> list:
-    nodes = scene.GetNodesByClass("vtkMRMLStorableNode")
-    every = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    every = nodes_of_class(scene, "vtkMRMLStorableNode")
     return [node for node in every if node.GetSaveWithScene() and node.IsA("vtkMRMLDisplayableNode")]
 
 

@@ -11,7 +11,7 @@ import slicer
 from ct3d.case import Point
 from CT3DAssistantLib.isolation import ISOLATED, isolate, restore
 from CT3DAssistantLib.model_input import input_nodes
-from CT3DAssistantLib.ownership import MODULE, node_of
+from CT3DAssistantLib.ownership import MODULE, node_of, nodes_of_class
 from CT3DAssistantLib.place import Place
 from CT3DAssistantLib.windows import SOFT, Window
 
@@ -130,8 +130,7 @@ class Views:
         self.center_3d(place.ras)
 
     def _nodes(self, kind: str) -> Iterator[Any]:
-        nodes = self.scene.GetNodesByClass(kind)
-        return (nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems()))
+        return iter(nodes_of_class(self.scene, kind))
 
     def _marked(self, kind: str, attribute: str) -> list[Any]:
         return [node for node in self._nodes(kind) if node.GetAttribute(attribute) is not None]

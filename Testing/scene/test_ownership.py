@@ -10,11 +10,21 @@ slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 import vtk  # noqa: E402
 from phantoms import show_all  # noqa: E402
 
-from CT3DAssistantLib.ownership import ROLES, fingerprint, is_edited, is_measured, node_of, note_measured  # noqa: E402
+from CT3DAssistantLib.ownership import (  # noqa: E402
+    ROLES,
+    fingerprint,
+    is_edited,
+    is_measured,
+    node_of,
+    nodes_of_class,
+    note_measured,
+    remove_node,
+)
 from CT3DAssistantLib.scene import (  # noqa: E402
     add_landmarks,
     add_report,
     add_segmentation,
+    add_volume,
     analysed_volumes,
     case_of,
     layers_of,
@@ -159,3 +169,12 @@ def test_a_case_has_one_folder_in_the_subject_hierarchy(a_session, a_phantom):
     hierarchy.GetItemChildren(folder, children)
     names = [hierarchy.GetItemName(children.GetId(n)) for n in range(children.GetNumberOfIds())]
     assert names == ["CT regions", "CT landmarks", "CT measurements", "CT report"]
+
+
+def test_a_volume_that_was_looked_for_and_removed_is_freed(a_session, a_phantom):
+    node, weak = add_volume(a_session.scene, a_phantom.volume), vtk.vtkWeakReference()
+    weak.Set(node)
+    assert nodes_of_class(a_session.scene, "vtkMRMLScalarVolumeNode") == [node]
+    remove_node(a_session.scene, node)
+    del node
+    assert weak.Get() is None
