@@ -144,27 +144,6 @@ class Band:
         }
 
 
-def slice_picture(
-    volume: Volume,
-    view: View,
-    *,
-    layers: Mapping[str, np.ndarray] | None = None,
-    regions: tuple[Region, ...] = (),
-    highlight: str = "",
-    mark: bool = True,
-) -> Image.Image:
-    """One annotated picture: grey scale, region outlines, edge letters, scale bar, window and position.
-
-    Args:
-        layers: mask layers, (K, J, I) by name, on the volume's grid.
-        regions: those to outline, later ones on top.
-        highlight: id of the region that is filled too.
-        mark: whether to draw a cross at the view's point.
-    """
-    drawn = drawing_slice(volume, view, layers=layers, regions=regions, highlight=highlight, mark=mark)
-    return last(drawn)
-
-
 def drawing_slice(
     volume: Volume,
     view: View,
@@ -174,7 +153,15 @@ def drawing_slice(
     highlight: str = "",
     mark: bool = True,
 ) -> Bites[Image.Image]:
-    """`slice_picture` in bites, for a thread that must not block."""
+    """One annotated picture, in bites, for a thread that must not block: grey scale, region outlines, edge
+    letters, scale bar, window and position.
+
+    Args:
+        layers: mask layers, (K, J, I) by name, on the volume's grid.
+        regions: those to outline, later ones on top.
+        highlight: id of the region that is filled too.
+        mark: whether to draw a cross at the view's point.
+    """
     cut = Slice(volume, view)
     needed = {region.layer for region in regions} & set(layers or {})
     hu, shares = yield from cut.sampling({name: layers[name] for name in sorted(needed)})

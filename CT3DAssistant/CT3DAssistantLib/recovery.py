@@ -88,10 +88,6 @@ class Recovery:
         """The latest kept case of the same scan in which a person did what this case doesn't know of."""
         return next((kept for kept in self.find(case.input.sha256) if _not_in(case, kept.case.actions)), None)
 
-    def forget(self, kept: Kept) -> None:
-        """Remove a kept case for good."""
-        kept.path.unlink(missing_ok=True)
-
     def _put_aside(self, path: Path, case: Case) -> None:
         kept = _actions_in(path)
         if _not_in(case, kept):

@@ -9,7 +9,7 @@ pytest.importorskip("PIL", reason="needs pillow")
 
 from ct3d.imaging.exchange import last  # noqa: E402
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_ijk  # noqa: E402
-from CT3DAssistantLib.pictures import PLANES, Slice, View, key_pictures, slice_picture  # noqa: E402
+from CT3DAssistantLib.pictures import PLANES, Slice, View, drawing_slice, key_pictures  # noqa: E402
 from CT3DAssistantLib.place import place  # noqa: E402
 from CT3DAssistantLib.windows import SOFT  # noqa: E402
 
@@ -124,5 +124,5 @@ def test_the_key_pictures_show_the_lesion_in_its_color(a_phantom):
 def test_a_picture_without_regions_is_grey_where_nothing_is_written(a_phantom):
     where = tuple(a_phantom.centers_ras["right_lung"])
     view = View("axial", where, SOFT, size_px=400)
-    image = np.asarray(slice_picture(a_phantom.volume, view, mark=False)).astype(int)
+    image = np.asarray(last(drawing_slice(a_phantom.volume, view, mark=False))).astype(int)
     assert np.ptp(image[150:250, 100:300], axis=2).max() == 0
