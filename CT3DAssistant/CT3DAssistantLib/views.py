@@ -1,7 +1,6 @@
 """Moves the slice and 3D views and brings segments forward; MRML only, so it works without a window too."""
 
 import json
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -113,7 +112,7 @@ class Views:
         for display in self._marked("vtkMRMLScalarVolumeDisplayNode", WINDOWED):
             _restore_window(display)
 
-    def show(self, scene: slicer.vtkMRMLScene, volume_node: VolumeNode | None, place: Place | None) -> None:
+    def show(self, volume_node: VolumeNode | None, place: Place | None) -> None:
         """Jump to a place and bring its segment forward, in the grey scale it is read in; None brings back
         what the person had. Other volumes' segmentations stay as they are.
         """
@@ -122,15 +121,15 @@ class Views:
             return
         if not self.is_shown(volume_node):
             self.show_volume(volume_node)
-        node = node_of(scene, volume_node, "segmentation")
+        node = node_of(self.scene, volume_node, "segmentation")
         if node is not None and place.segment:
             isolate(node, place.segment, **({"fill": POINT_FILL} if place.is_point else {}))
         _lend_window(volume_node, place.window)
         self.jump(place.ras)
         self.center_3d(place.ras)
 
-    def _nodes(self, kind: str) -> Iterator[Any]:
-        return iter(nodes_of_class(self.scene, kind))
+    def _nodes(self, kind: str) -> list[Any]:
+        return nodes_of_class(self.scene, kind)
 
     def _marked(self, kind: str, attribute: str) -> list[Any]:
         return [node for node in self._nodes(kind) if node.GetAttribute(attribute) is not None]

@@ -16,10 +16,10 @@ import slicer
 from ct3d.case import Case
 from ct3d.errors import DiskFull, InvalidRequest
 from CT3DAssistantLib.logic import AssistantLogic
-from CT3DAssistantLib.ownership import CASE, MODULE, VOLUME, parameter_node, parameter_nodes
+from CT3DAssistantLib.ownership import MODULE, VOLUME, parameter_node, parameter_nodes
 from CT3DAssistantLib.profiles import Profile, profile_of, profiles
 from CT3DAssistantLib.recovery import Recovery
-from CT3DAssistantLib.scene import read_case, save_case
+from CT3DAssistantLib.scene import case_of, save_case
 from CT3DAssistantLib.views import Views
 
 Node = slicer.vtkMRMLNode
@@ -79,7 +79,6 @@ class Workspace:
         self.jobs: list[Any] = []
         self._later = later
         self._is_due = False
-        self._read: tuple[str, Case | None] = ("", None)
         self._observed: list[tuple[Any, int]] = []
         self._observe(self.scene, self.scene.NodeRemovedEvent, self._end_orphans)
         for event in (self.scene.EndImportEvent, self.scene.EndCloseEvent):
@@ -110,12 +109,9 @@ class Workspace:
 
     @property
     def case(self) -> Case | None:
-        """The chosen volume's case; None where it has none. Read anew only when it has changed."""
-        parameters = self.volume_node and parameter_node(self.scene, self.volume_node)
-        text = parameters.GetParameter(CASE) if parameters else ""
-        if text != self._read[0]:
-            self._read = (text, read_case(text) if text else None)
-        return self._read[1] if text else None
+        """The chosen volume's case; None where it has none."""
+        node = self.volume_node
+        return case_of(self.scene, node) if node else None
 
     @property
     def selected(self) -> str:
@@ -154,7 +150,7 @@ class Workspace:
         """Show a piece of evidence in the views and tell everybody; "" shows everything again."""
         self.selected = evidence
         place = self.logic.place(self.volume_node, evidence) if evidence and self.volume_node else None
-        self.views.show(self.scene, self.volume_node, place)
+        self.views.show(self.volume_node, place)
         for callback in self.on_select:
             callback(evidence)
 

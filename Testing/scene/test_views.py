@@ -186,10 +186,10 @@ def test_showing_a_place_never_touches_another_volumes_segmentation(
     theirs = node_of(a_scene, other, "segmentation")
     before = personal(theirs)
     logic = AssistantLogic(a_scene, None, ".")
-    some_views.show(a_scene, a_node, logic.place(a_node, "region/nodule_1"))
+    some_views.show(a_node, logic.place(a_node, "region/nodule_1"))
     assert look(theirs) == before
     assert theirs.GetAttribute(ISOLATED) is None
-    some_views.show(a_scene, a_node, None)
+    some_views.show(a_node, None)
     assert look(theirs) == before
 
 
@@ -199,18 +199,18 @@ def test_a_lesion_of_the_lung_is_shown_in_a_lung_window_and_the_persons_window_c
     display = a_node.GetDisplayNode()
     display.SetWindowLevel(350.0, 50.0)
     where = AssistantLogic(a_scene, None, ".").place(a_node, "region/nodule_1")
-    some_views.show(a_scene, a_node, where)
+    some_views.show(a_node, where)
     assert (display.GetWindow(), display.GetLevel()) == (LUNG.width_hu, LUNG.level_hu)
     assert_allclose(middle_of(views_of(a_scene)[0]), where.ras, atol=0.01)
-    some_views.show(a_scene, a_node, None)
+    some_views.show(a_node, None)
     assert (display.GetWindow(), display.GetLevel()) == (350.0, 50.0)
 
 
 def test_a_window_that_the_person_chose_meanwhile_stays(a_scene, a_node, some_views):
     display = a_node.GetDisplayNode()
-    some_views.show(a_scene, a_node, AssistantLogic(a_scene, None, ".").place(a_node, "region/nodule_1"))
+    some_views.show(a_node, AssistantLogic(a_scene, None, ".").place(a_node, "region/nodule_1"))
     display.SetWindowLevel(1600.0, -550.0)
-    some_views.show(a_scene, a_node, None)
+    some_views.show(a_node, None)
     assert (display.GetWindow(), display.GetLevel()) == (1600.0, -550.0)
 
 
@@ -232,7 +232,7 @@ def test_a_window_serves_where_most_of_what_is_needed_shows_with_contrast(wanted
 def test_a_landmark_is_centred_and_not_painted_over(a_scene, a_node, some_views, a_phantom):
     where = AssistantLogic(a_scene, None, ".").place(a_node, "landmark/nodule_1_center")
     assert where.is_point
-    some_views.show(a_scene, a_node, where)
+    some_views.show(a_node, where)
     assert_allclose(middle_of(views_of(a_scene)[0]), a_phantom.centers_ras["nodule_1"], atol=0.01)
     assert not isolated_segment(node_of(a_scene, a_node, "segmentation"))
 
