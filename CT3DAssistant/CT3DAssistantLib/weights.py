@@ -137,16 +137,11 @@ def _offered(source: Path) -> Iterator[tuple[str, "_Opener"]]:
     """(bare file name, how to open it) of everything that a source holds."""
     if not source.exists():
         raise InvalidRequest(f"There is no file or folder {source}. Check the path.")
-    if source.is_dir():
-        for path in sorted(source.rglob("*")):
-            if path.suffix in ARCHIVES:
-                yield from _in_archive(path)
-            elif path.is_file():
-                yield path.name, _Opener(path)
-    elif source.suffix in ARCHIVES:
-        yield from _in_archive(source)
-    else:
-        yield source.name, _Opener(source)
+    for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+        if path.suffix in ARCHIVES:
+            yield from _in_archive(path)
+        elif path.is_file():
+            yield path.name, _Opener(path)
 
 
 def _in_archive(path: Path) -> Iterator[tuple[str, "_Opener"]]:
@@ -181,21 +176,27 @@ class _Opener:
 
 def _take(source: _Opener, weights: Weights, folder: Path) -> str:
     """Copy beside its place, compare, move it there: no wrong or half file ever lies there."""
-    digest = hashlib.sha256()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".ct3d-") as beside:
             part = Path(beside) / weights.file
-            with source.open() as file, part.open("wb") as copy:
-                while bite := file.read(BITE):
-                    digest.update(bite)
-                    copy.write(bite)
-            if digest.hexdigest() != weights.sha256:
+            sha256 = _copy(source, part)
+            if sha256 != weights.sha256:
                 raise WeightsCorrupt(
                     f"{weights.file} in {source.path} is not the file of its model card: its sha256 is "
-                    f"{digest.hexdigest()}, wanted is {weights.sha256}. It was not taken. Download it again."
+                    f"{sha256}, wanted is {weights.sha256}. It was not taken. Download it again."
                 )
             part.replace(folder / weights.file)
     except OSError as error:
         raise DiskFull(f"{folder} can't take {weights.file} ({error.strerror}). Free space there.") from error
     return weights.file
+
+
+def _copy(source: _Opener, target: Path) -> str:
+    """Copy a file; gives the sha256 of what was copied."""
+    digest = hashlib.sha256()
+    with source.open() as file, target.open("wb") as copy:
+        while bite := file.read(BITE):
+            digest.update(bite)
+            copy.write(bite)
+    return digest.hexdigest()
