@@ -34,7 +34,7 @@ def cpu_only(text: str) -> str:
 
 
 def main() -> None:
-    for group in ("host", "worker", "dev", "ui", "torch"):
+    for group in ("host", "worker", "dev", "ui", "torch", "train"):
         lock(group, RESOURCES / f"requirements-{group}.txt")
     text = cpu_only((RESOURCES / "requirements-torch.txt").read_text(encoding="utf-8"))
     (RESOURCES / "requirements-torch-cpu.txt").write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from ct3d.case import Side
 from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
 from ct3d.protocol.codec import decode
 
@@ -45,6 +46,18 @@ class LandmarkSpec:
     title: str
     definition: str
     region: str = ""
+    side: Side = "none"
+    radius_mm: float | None = None  # holds the true place in 90 % of validation cases; None: not calibrated
+    presence: tuple[float, float] | None = None  # slope, offset: probability = sigmoid(slope * peak + offset)
+
+
+@dataclass(frozen=True)
+class HeatmapSpec:
+    """How a net of heat maps is run over a volume, and what it was made for."""
+
+    window_kji: tuple[int, int, int]  # voxels of the input grid that it sees at once
+    overlap: float  # of neighbouring windows, 0 to 1
+    body_part: str  # in words: "head and neck"
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,7 @@ class ModelCard:
     tiny: dict[str, Any] = field(default_factory=dict)
     input: InputSpec | None = None
     landmarks: tuple[LandmarkSpec, ...] = ()
+    heatmaps: HeatmapSpec | None = None
     measured: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""  # of the card's own text; filled by load_card
 
@@ -80,6 +94,11 @@ def weights_folder() -> Path:
     home = Path.home()
     roots = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
     return roots.get(sys.platform, home / ".cache") / "ct3d" / "weights"
+
+
+def shipped_weights_folder() -> Path:
+    """Where the weights lie that come with the program."""
+    return cards_folder().parent / "Weights"
 
 
 def load_card(card_id: str, folder: Path | None = None) -> ModelCard:
@@ -110,7 +129,7 @@ def find_weights(card: ModelCard, folders: tuple[Path, ...] = ()) -> Path | None
     """
     if card.weights is None:
         return None
-    places = [Path(folder) / card.weights.file for folder in (*folders, weights_folder())]
+    places = [Path(folder) / card.weights.file for folder in _folders(folders)]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise WeightsMissing(
@@ -123,6 +142,10 @@ def find_weights(card: ModelCard, folders: tuple[Path, ...] = ()) -> Path | None
             f"{path} is not the file that {card.title} was made with. Delete it and install it again."
         )
     return path
+
+
+def _folders(more: tuple[Path, ...]) -> tuple[Path, ...]:
+    return (*more, shipped_weights_folder(), weights_folder())
 
 
 @cache

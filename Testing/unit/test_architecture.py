@@ -25,7 +25,10 @@ RULES = {
     "ct3d/models": ({"models"}, SLICER | QT | {"SimpleITK"}),
     "ct3d/pipeline": ({"pipeline", "models", "imaging"} | SHARED, SLICER | QT),
     "ct3d/worker": ({"worker", "pipeline", "protocol", "cards", "errors"}, TORCH | SLICER | QT),
-    "ct3d/training": ({"training", "models", "imaging", "cards", "errors"}, SLICER | QT),
+    "ct3d/training": (
+        {"training", "pipeline", "models", "imaging", "cards", "case", "errors", "protocol"},
+        SLICER | QT,
+    ),
     "CT3DAssistantLib": ({"client", "imaging"} | SHARED, TORCH),
     "CT3DAssistant.py": ({"client", "imaging"} | SHARED, TORCH),
 }
