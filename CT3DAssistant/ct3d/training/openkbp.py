@@ -97,9 +97,10 @@ def _supported(points_ijk, known, volume):
 
 
 def _share(point_kji, known, spacing_kji_mm):
-    """Share of the voxels within SUPPORT_MM of a point that are known; those beyond the grid aren't."""
+    """Share of the voxels within SUPPORT_MM of a point's voxel that are known; those beyond the grid aren't."""
     if not np.isfinite(point_kji).all():
         return 0.0
+    point_kji = np.round(point_kji)
     reach = np.ceil(SUPPORT_MM / np.array(spacing_kji_mm)).astype(int) + 1
     first = np.floor(point_kji).astype(int) - reach
     cells = np.stack(np.meshgrid(*(f + np.arange(2 * r + 2) for f, r in zip(first, reach)), indexing="ij"), -1)
