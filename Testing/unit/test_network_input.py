@@ -81,6 +81,15 @@ def test_nothing_that_a_hole_contributed_to_is_known():
     assert inside.max() < 21
 
 
+def test_what_a_data_set_withheld_is_unknown_whatever_stands_there():
+    volume = a_volume()
+    has_data = np.ones(volume.array.shape, bool)
+    has_data[:, :, :20] = False
+    seen, _ = prepare(volume, SPEC)
+    known = known_voxels(volume, seen, has_data)
+    assert_array_equal(known[0, 0], np.arange(20) >= 10)
+
+
 def test_a_hole_of_values_that_are_no_numbers_stays_out_of_the_input():
     volume = a_volume(turned(30), dtype=np.float32)
     volume.array[5:9, 5:9, 5:9] = np.nan

@@ -33,16 +33,23 @@ def network_input(
     return np.stack([np.where(is_known, scaled, np.float32(0)), is_known.astype(np.float32)])
 
 
-def known_voxels(volume: Volume, seen: Volume) -> np.ndarray:
+def known_voxels(volume: Volume, seen: Volume, has_data: np.ndarray | None = None) -> np.ndarray:
     """Which voxels of the grid of `seen` are made of this volume's own values alone.
 
-    Those beyond its field of view are not, nor those to which a value below PADDING_HU or one that is no
-    number contributed.
+    Those beyond its field of view are not, nor those to which a value below PADDING_HU, one that is no number
+    or one without data contributed.
+
+    Args:
+        volume: on its native grid.
+        seen: the same volume on the card's grid (see `prepare`).
+        has_data: (K, J, I) bool on the native grid; None: every voxel has.
 
     Returns:
         (K, J, I) bool, on the grid of `seen`.
     """
     has_value = volume.array >= PADDING_HU
+    if has_data is not None:
+        has_value &= has_data
     if has_value.all():
         return _inside(volume, seen)
     weight = Volume(has_value.astype(np.uint8) * np.uint8(255), volume.ijk_to_ras)
