@@ -228,7 +228,12 @@ def test_ctrl_c_ends_the_command_its_worker_and_its_folder(the_command, a_sample
     words = [*the_command.start, "analyze", str(a_sample("lidc_idri_0001")), "--out", str(tmp_path / "out")]
     environment = {**the_command.environment, "TMPDIR": str(exchange)}
     process = subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     deadline = time.monotonic() + 60
     while not list(exchange.glob("ct3d-session-*/*.npy")) and time.monotonic() < deadline:
@@ -242,6 +247,11 @@ def test_ctrl_c_ends_the_command_its_worker_and_its_folder(the_command, a_sample
     assert time.monotonic() - began < 5
     assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert not list(exchange.glob("ct3d-session-*"))
+
+
+def heed_interrupts():
+    """As in a terminal: what a shell starts in the background ignores Ctrl+C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def children(pid: int) -> list[int]:
