@@ -1,45 +1,20 @@
 """What is implausible about the landmarks of a case as people left them: sides, order, distances, places.
 
-The limits are those of Resources/LandmarkLimits.toml: anatomical common sense of this project, not measured.
+The limits are those of the card that placed them; a card without limits, or one that is not here, has none.
 """
 
-import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
-from math import dist
 
 import numpy as np
 
 from ct3d.case import Case, Geometry, Landmark, Point
+from ct3d.imaging.plausibility import Complaint, complaints
 from ct3d.imaging.volume import ijk_from_ras, ras_from_kji
-from ct3d.protocol.codec import decode
 from CT3DAssistantLib.landmark_review import reviewed_points
-from CT3DAssistantLib.resources import resource_path
+from CT3DAssistantLib.landmark_sets import cards_of, limits_of, of_card
 
-RIGHT, SUPERIOR = 0, 2  # of a RAS point
-Complaint = tuple[str, tuple[str, ...]]  # what is wrong, and which landmarks it is about
 OffMask = Callable[[str, Point, float], bool | None]
 Points = dict[str, Point]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What landmarks of an adult chest keep to; see LandmarkLimits.toml."""
-
-    pairs: tuple[str, ...]
-    midline: str
-    above: tuple[tuple[str, str], ...]
-    max_off_mask_mm: float
-    distances_mm: dict[str, tuple[float, float]]
-    height_difference_mm: dict[str, float]
-    width_difference_mm: dict[str, float]
-
-
-@cache
-def limits() -> Limits:
-    """The limits of this installation."""
-    return decode(Limits, tomllib.loads(resource_path("LandmarkLimits.toml").read_text("utf-8")), "limits")
 
 
 def plausibility(
@@ -52,80 +27,27 @@ def plausibility(
         off_mask: (region id, point, mm) → whether the point lies farther than that from the region's mask;
             None where there is no such mask. Without it nothing is said about masks.
     """
-    landmarks = {each.id: each for each in reviewed_points(case)}
-    points = {name: each.position_ras for name, each in landmarks.items() if each.position_ras}
-    titles = {name: each.title for name, each in landmarks.items()}
-    complaints = [
-        *_sides(points, titles),
-        *_order(points, titles),
-        *_distances(points, titles),
-        *_asymmetry(points, titles),
-        *_outside(points, geometry or case.input.geometry),
-        *_off_masks(landmarks, points, off_mask),
+    found = [
+        complaint
+        for card in cards_of(case)
+        for complaint in _of_set(of_card(case, card), card, geometry or case.input.geometry, off_mask)
     ]
     return {
-        name: tuple(text for text, about in complaints if name in about)
-        for name in landmarks
-        if any(name in about for _, about in complaints)
+        each.id: tuple(text for text, about in found if each.id in about)
+        for each in case.landmarks
+        if any(each.id in about for _, about in found)
     }
 
 
-def _sides(points: Points, titles: dict[str, str]) -> Iterator[Complaint]:
-    for pair in limits().pairs:
-        right, left = f"right_{pair}", f"left_{pair}"
-        if right in points and left in points and points[right][RIGHT] <= points[left][RIGHT]:
-            told = f"{_the(titles[right])} lies to the patient's left of the {titles[left]}: sides swapped?"
-            yield told, (right, left)
-            continue
-        yield from _sides_of_midline(points, titles, {right: 1, left: -1})
-
-
-def _sides_of_midline(points: Points, titles: dict[str, str], signs: dict[str, int]) -> Iterator[Complaint]:
-    middle = limits().midline
-    for name, sign in signs.items():
-        if name in points and middle in points and sign * (points[name][RIGHT] - points[middle][RIGHT]) <= 0:
-            yield f"{_the(titles[name])} lies on the other side of the {titles[middle]}.", (name, middle)
-
-
-def _order(points: Points, titles: dict[str, str]) -> Iterator[Complaint]:
-    for upper, lower in limits().above:
-        if upper in points and lower in points and points[upper][SUPERIOR] <= points[lower][SUPERIOR]:
-            yield f"{_the(titles[upper])} lies no higher than the {titles[lower]}.", (upper, lower)
-
-
-def _distances(points: Points, titles: dict[str, str]) -> Iterator[Complaint]:
-    for names, (least, most) in limits().distances_mm.items():
-        one, other = names.split()
-        if one not in points or other not in points:
-            continue
-        apart = dist(points[one], points[other])
-        if not least <= apart <= most:
-            both = f"{_the(titles[one])} and {titles[other]}"
-            yield f"{both} are {apart:.0f} mm apart; {least:g} to {most:g} mm is usual.", (one, other)
-
-
-def _asymmetry(points: Points, titles: dict[str, str]) -> Iterator[Complaint]:
-    kinds = ((limits().height_difference_mm, _height), (limits().width_difference_mm, _width))
-    for most_by_pair, measure in kinds:
-        for pair, most in most_by_pair.items():
-            right, left = f"right_{pair}", f"left_{pair}"
-            said = measure(points, right, left) if right in points and left in points else None
-            if said and said[0] > most:
-                told = f"{said[0]:.0f} mm {said[1]}; up to {most:g} mm is usual."
-                yield f"{_the(titles[right])} and {titles[left]} differ by {told}", (right, left)
-
-
-def _height(points: Points, right: str, left: str) -> tuple[float, str]:
-    return abs(points[right][SUPERIOR] - points[left][SUPERIOR]), "in height"
-
-
-def _width(points: Points, right: str, left: str) -> tuple[float, str] | None:
-    if limits().midline not in points:
-        return None
-    middle = points[limits().midline][RIGHT]
-    return abs(
-        abs(points[right][RIGHT] - middle) - abs(points[left][RIGHT] - middle)
-    ), "in distance from the midline"
+def _of_set(case: Case, card: str, geometry: Geometry, off_mask: OffMask | None) -> Iterator[Complaint]:
+    limits = limits_of(card)
+    landmarks = {each.id: each for each in reviewed_points(case)}
+    points = {name: each.position_ras for name, each in landmarks.items() if each.position_ras}
+    titles = {name: each.title for name, each in landmarks.items()}
+    yield from complaints(points, titles, limits)
+    yield from _outside(points, geometry)
+    if off_mask and limits and limits.max_off_mask_mm is not None:
+        yield from _off_masks(landmarks, points, off_mask, limits.max_off_mask_mm)
 
 
 def _outside(points: Points, geometry: Geometry) -> Iterator[Complaint]:
@@ -137,12 +59,11 @@ def _outside(points: Points, geometry: Geometry) -> Iterator[Complaint]:
 
 
 def _off_masks(
-    landmarks: dict[str, Landmark], points: Points, off_mask: OffMask | None
+    landmarks: dict[str, Landmark], points: Points, off_mask: OffMask, most: float
 ) -> Iterator[Complaint]:
-    most = limits().max_off_mask_mm
     for name, ras in points.items():
         region = landmarks[name].region
-        if off_mask and region and off_mask(region, ras, most):
+        if region and off_mask(region, ras, most):
             yield f"It lies more than {most:g} mm from the {region.replace('_', ' ')} it belongs to.", (name,)
 
 
@@ -170,7 +91,3 @@ def around(
     low = np.clip(np.floor((k, j, i) - reach), 0, shape_kji).astype(int)
     high = np.clip(np.ceil((k, j, i) + reach) + 1, low, shape_kji).astype(int)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-
-
-def _the(title: str) -> str:
-    return f"The {title}"

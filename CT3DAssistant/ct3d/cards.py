@@ -52,6 +52,35 @@ class LandmarkSpec:
 
 
 @dataclass(frozen=True)
+class LandmarkLimits:
+    """What the places of a card's landmarks keep to, by id; beyond it a person should look.
+
+    No point is ever moved for it. Keys of the tables are two ids with a space between.
+
+    Attributes:
+        basis: where the numbers come from, in words.
+        pairs: (right one, left one) of what the body has twice.
+        midline: the right ones lie to its right, the left ones to its left; "": not judged.
+        above: (upper, lower).
+        in_front: (front, back).
+        max_off_mask_mm: of a point from the mask of its region.
+        distances_mm: between two points in space, least and most.
+        height_difference_mm: between the right and the left one, at most.
+        width_difference_mm: between the right and the left one's distance from the midline, at most.
+    """
+
+    basis: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    midline: str = ""
+    above: tuple[tuple[str, str], ...] = ()
+    in_front: tuple[tuple[str, str], ...] = ()
+    max_off_mask_mm: float | None = None
+    distances_mm: dict[str, tuple[float, float]] = field(default_factory=dict)
+    height_difference_mm: dict[str, float] = field(default_factory=dict)
+    width_difference_mm: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class HeatmapSpec:
     """How a net of heat maps is run over a volume, and what it was made for."""
 
@@ -77,6 +106,7 @@ class ModelCard:
     tiny: dict[str, Any] = field(default_factory=dict)
     input: InputSpec | None = None
     landmarks: tuple[LandmarkSpec, ...] = ()
+    limits: LandmarkLimits | None = None  # None: nothing is implausible
     heatmaps: HeatmapSpec | None = None
     measured: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""  # of the card's own text; filled by load_card

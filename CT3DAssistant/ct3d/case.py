@@ -112,6 +112,7 @@ class Landmark:
     radius_mm: float | None = None  # radius that holds the true place in 90 %; None: not calibrated
     region: str = ""
     note: str = ""
+    card: str = ""  # id of the card that placed it; "": that of the case's last step "landmarks"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 import vtk  # noqa: E402
 from phantoms import show_all  # noqa: E402
 
-from ct3d.case import Case, Sentence  # noqa: E402
+from ct3d.case import Case, Sentence, Step  # noqa: E402
 from ct3d.errors import DiskFull, InvalidRequest  # noqa: E402
 from CT3DAssistantLib import landmark_node, landmark_review, plausibility, readers, recovery, review  # noqa: E402
 from CT3DAssistantLib.exports.landmarks import (  # noqa: E402
@@ -32,10 +32,16 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 ARCH, DOME, CARINA = "aortic_arch_level", "left_diaphragm_dome", "carina"
 
 
+def placed_by(card: str) -> Step:
+    """The step of a card that placed landmarks."""
+    return Step("landmarks", card, "a" * 64, "", "cpu", "float32", 1.0)
+
+
 @pytest.fixture(scope="module")
 def a_case() -> Case:
     """What was found in the demo CT: ten landmarks, the trachea's top outside the scan."""
-    return Case.from_json((GOLDEN / "case_lidc_idri_0001.json").read_text("utf-8"))
+    case = Case.from_json((GOLDEN / "case_lidc_idri_0001.json").read_text("utf-8"))
+    return replace(case, provenance=(placed_by("anatomy_landmarks"),))
 
 
 @pytest.fixture
@@ -219,6 +225,13 @@ def test_what_is_implausible_is_said_of_every_landmark_concerned(a_case, places,
     flags = plausibility.plausibility(at(a_case, places))
     for name in who:
         assert any(told in text for text in flags[name]), flags
+
+
+def test_points_of_a_card_that_is_not_here_are_only_asked_to_lie_in_the_scan(a_case):
+    elsewhere = replace(a_case, provenance=(placed_by("a_card_of_another_installation"),))
+    places = {CARINA: (0.6, -17.7, -180.0), "left_lung_base": (-55.9, -80.4, -345.0)}
+    flags = plausibility.plausibility(at(elsewhere, places))
+    assert flags == {"left_lung_base": ("It lies outside the scan.",)}
 
 
 def test_a_point_that_a_person_moved_is_judged_where_it_is_now_and_a_rejected_one_not_at_all(a_case):

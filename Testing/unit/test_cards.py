@@ -68,6 +68,26 @@ def test_landmarks_of_a_card_are_named_once(card):
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.parametrize("card", [card for card in CARDS if card.limits], ids=lambda card: card.id)
+def test_the_limits_of_a_card_are_about_its_own_landmarks_and_can_be_kept(card):
+    limits, ids = card.limits, {landmark.id for landmark in card.landmarks}
+    tables = (limits.distances_mm, limits.height_difference_mm, limits.width_difference_mm)
+    named = [limits.midline] if limits.midline else []
+    named += [name for pair in (*limits.pairs, *limits.above, *limits.in_front) for name in pair]
+    named += [name for table in tables for both in table for name in both.split()]
+    assert set(named) <= ids
+    assert all(len(both.split()) == 2 for table in tables for both in table)
+    assert all(0 <= least < most for least, most in limits.distances_mm.values())
+    sides = {landmark.id: landmark.side for landmark in card.landmarks if landmark.side != "none"}
+    assert all(sides.get(right, "right") == "right" for right, _ in limits.pairs)
+    assert all(sides.get(left, "left") == "left" for _, left in limits.pairs)
+
+
+def test_a_landmark_id_names_one_landmark_whatever_the_card():
+    ids = [landmark.id for card in CARDS for landmark in card.landmarks]
+    assert len(set(ids)) == len(ids)
+
+
 def test_a_card_that_is_not_there_names_those_that_are():
     with pytest.raises(InvalidRequest, match=CARDS[0].id):
         load_card("no_such_card")

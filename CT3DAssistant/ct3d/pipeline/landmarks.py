@@ -11,6 +11,7 @@ import numpy as np
 
 from ct3d.cards import LandmarkSpec, ModelCard
 from ct3d.case import Flag, Landmark, Region
+from ct3d.imaging.plausibility import flags_of
 from ct3d.imaging.resample import resample
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_kji
 from ct3d.pipeline.anatomy_masks import box_around
@@ -33,17 +34,6 @@ FIRMNESS = {
     "left_diaphragm_dome": 0.75,
     "aortic_arch_level": 0.65,
 }
-ORDER = (  # what lies above what, in every patient
-    ("trachea_top", "carina"),
-    ("aortic_arch_level", "carina"),
-    ("right_lung_apex", "right_diaphragm_dome"),
-    ("left_lung_apex", "left_diaphragm_dome"),
-    ("right_diaphragm_dome", "right_lung_base"),
-    ("left_diaphragm_dome", "left_lung_base"),
-    ("carina", "right_diaphragm_dome"),
-    ("carina", "left_diaphragm_dome"),
-)
-PAIRS = ("lung_apex", "lung_base", "diaphragm_dome")
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,7 @@ def find_landmarks(
     definition = card.config["lesion_definition"]
     found += list(_lesion_centers(volume, layers, regions, definition, job))
     landmarks = tuple(found)
-    return landmarks, tuple(_implausible(landmarks))
+    return landmarks, flags_of(landmarks, card.limits)
 
 
 def _scene(volume, layers, by_id, job):
@@ -174,25 +164,3 @@ def _center(mask, volume):
     points = ras_from_kji(np.argwhere(mask[box]) + [each.start for each in box], volume.ijk_to_ras)
     nearest = np.linalg.norm(points - points.mean(axis=0), axis=1).argmin()
     return tuple(round(float(x), 2) for x in points[nearest])
-
-
-def _implausible(landmarks: tuple[Landmark, ...]) -> Iterator[Flag]:
-    """Flags where left and right are swapped, or one point lies above another that it should lie below."""
-    points = {each.id: each.position_ras for each in landmarks if each.position_ras}
-    for pair in PAIRS:
-        right, left = points.get(f"right_{pair}"), points.get(f"left_{pair}")
-        if right and left and right[0] <= left[0]:
-            words = pair.replace("_", " ")
-            yield _flag(
-                f"The right {words} lies left of the left one. Check the sides.",
-                f"right_{pair}",
-                f"left_{pair}",
-            )
-    for upper, lower in ORDER:
-        if upper in points and lower in points and points[upper][2] <= points[lower][2]:
-            words = f"{upper} lies below {lower}".replace("_", " ")
-            yield _flag(f"Implausible: {words}. Check the masks and the orientation.", upper, lower)
-
-
-def _flag(text, *names):
-    return Flag("landmark_order", "warning", text, tuple(f"landmark/{name}" for name in names))
