@@ -78,7 +78,11 @@ def open_case(path: Path) -> LandmarkCase:
     volume = Volume(np.where(known, hu, np.int16(AIR_HU)), ijk_to_ras)
     points_ijk = stored["landmarks"][:, [1, 0, 2]]
     return LandmarkCase(
-        path.stem, volume, known, ras_from_ijk(points_ijk, ijk_to_ras), _supported(points_ijk, known, volume)
+        path.stem,
+        volume,
+        known,
+        ras_from_ijk(points_ijk, ijk_to_ras),
+        is_supported(points_ijk, known, volume),
     )
 
 
@@ -92,18 +96,21 @@ def _read(path):
     return arrays
 
 
-def _supported(points_ijk, known, volume):
+def is_supported(points_ijk: np.ndarray, known: np.ndarray, volume: Volume) -> np.ndarray:
+    """Which points (L, 3) have enough known voxels around them; see SUPPORTED. Unknown points (NaN) don't."""
     return np.array([_share(point[::-1], known, volume.spacing_kji_mm) >= SUPPORTED for point in points_ijk])
 
 
 def _share(point_kji, known, spacing_kji_mm):
-    """Share of the voxels within SUPPORT_MM of a point's voxel that are known; those beyond the grid aren't."""
+    """Share of the voxels within SUPPORT_MM of a point's voxel that are known; none beyond the grid is."""
     if not np.isfinite(point_kji).all():
         return 0.0
     point_kji = np.round(point_kji)
     reach = np.ceil(SUPPORT_MM / np.array(spacing_kji_mm)).astype(int) + 1
     first = np.floor(point_kji).astype(int) - reach
-    cells = np.stack(np.meshgrid(*(f + np.arange(2 * r + 2) for f, r in zip(first, reach)), indexing="ij"), -1)
+    cells = np.stack(
+        np.meshgrid(*(f + np.arange(2 * r + 2) for f, r in zip(first, reach)), indexing="ij"), -1
+    )
     near = cells[np.linalg.norm((cells - point_kji) * spacing_kji_mm, axis=-1) <= SUPPORT_MM]
     inside = near[((near >= 0) & (near < known.shape)).all(axis=-1)]
     return known[tuple(inside.T)].sum() / len(near)

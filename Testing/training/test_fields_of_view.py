@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_kji
-from ct3d.training.crops import SIDES, crop, random_crops, whole
+from ct3d.training.fields_of_view import SIDES, crop, random_crops, whole
 from ct3d.training.openkbp import LandmarkCase
 
 GRID = np.diag([-4.0, -4.0, -2.5, 1.0])  # LPI, as the data set's
