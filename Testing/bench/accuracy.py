@@ -20,7 +20,7 @@ from ct3d.cards import load_card
 from ct3d.imaging.volume import Volume, ras_from_kji
 from ct3d.pipeline.anatomy_rules import AnatomyRules
 from ct3d.pipeline.job import LocalJob
-from ct3d.pipeline.landmarks import find_landmarks
+from ct3d.pipeline.landmark_rules import find_landmarks
 from CT3DAssistantLib.samples import sample_folder
 
 DEMO = "lidc_idri_0001"

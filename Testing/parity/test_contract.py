@@ -10,7 +10,7 @@ from ct3d.errors import WeightsMissing
 from ct3d.imaging.volume import Volume
 from ct3d.pipeline.job import LocalJob, build_model
 
-FACES = {"segment": ("segment",), "language": ("write",), "landmarks": (), "findings": ()}
+FACES = {"segment": ("segment",), "language": ("write",), "landmarks": ("place",), "findings": ("find",)}
 CARDS = load_cards()
 
 

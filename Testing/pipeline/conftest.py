@@ -12,7 +12,7 @@ from ct3d.imaging.resample import resample
 from ct3d.imaging.volume import Volume
 from ct3d.pipeline.anatomy_rules import AnatomyRules
 from ct3d.pipeline.job import LocalJob
-from ct3d.pipeline.landmarks import find_landmarks
+from ct3d.pipeline.landmark_rules import find_landmarks
 
 
 class Segmented:

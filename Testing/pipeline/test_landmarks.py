@@ -11,7 +11,7 @@ from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_kji
 from ct3d.pipeline import landmarks
 from ct3d.pipeline.anatomy_rules import AnatomyRules
 from ct3d.pipeline.job import LocalJob
-from ct3d.pipeline.landmarks import find_landmarks
+from ct3d.pipeline.landmark_rules import find_landmarks
 from ct3d.protocol.codec import decode, encode
 from ct3d.protocol.tasks import LandmarkParams, LandmarkResult, MaskLayer
 

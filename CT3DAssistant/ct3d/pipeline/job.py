@@ -109,7 +109,7 @@ class BaseJob:
             card=card.id if card else "",
             card_sha256=card.sha256 if card else "",
             weights_sha256=card.weights.sha256 if card and card.weights else "",
-            device=self.device,
+            device=more.pop("device", self.device),
             dtype=more.pop("dtype", self.dtype),
             seconds=round(now - self.started, 3),
             stages=stages,

@@ -66,11 +66,11 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class LandmarkParams:
-    """Find the card's landmarks in a volume and its masks."""
+    """Find the card's landmarks in a volume; a card of rules needs its masks, one of a net looks at none."""
 
     volume: VolumeRef
-    layers: tuple[MaskLayer, ...]
-    regions: tuple[Region, ...]
+    layers: tuple[MaskLayer, ...] = ()
+    regions: tuple[Region, ...] = ()
     card: str = "anatomy_landmarks"
 
 
@@ -81,6 +81,7 @@ class LandmarkResult:
     landmarks: tuple[Landmark, ...]
     step: Step
     flags: tuple[Flag, ...] = ()
+    saw: InputReport | None = None  # None: the card's model saw masks, no voxels
 
 
 @dataclass(frozen=True)
