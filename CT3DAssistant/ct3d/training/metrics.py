@@ -6,7 +6,7 @@ from its behaviour. Differences:
 
 * A landmark's SD divides by the errors that there are, less one. The reference divides by the number of
   volumes less one, also for landmarks that many volumes lack; that stands beside it as `sd_mm_compat`.
-* An error of exactly 0 counts; the reference takes it for "no truth". It writes no truth as -1, here it's NaN.
+* An error of exactly 0 counts; the reference takes it for "no truth", which it writes as -1 and we as NaN.
 * A landmark that is there but was not placed is a miss at every distance; it has no part in the MRE and is
   counted in `not_placed`. The reference always places.
 * Millimetres come of the grid that the points are on. The reference uses the original spacing also for
@@ -66,19 +66,19 @@ def landmark_metrics(
 ) -> dict:
     """Everything that is measured, as a plain dict; None where there's nothing to measure.
 
-    `subsets` tells volumes in which every landmark is present (complete) from the others (incomplete).
+    `pooled` is over all volumes; `complete` over those in which every landmark is present, `incomplete` over
+    the others.
     """
     states = _states(scored)
     is_complete = (states == State.PRESENT).all(axis=1)
-    every = np.ones(len(states), bool)
-    masks = {"all": every, "complete": is_complete, "incomplete": ~is_complete}
     result = {
         "volumes": len(states),
         "pooled": pooled_metrics(scored.errors, distances_mm),
+        "complete": pooled_metrics(scored.errors[is_complete], distances_mm),
+        "incomplete": pooled_metrics(scored.errors[~is_complete], distances_mm),
         "landmarks": {
             name: _errors_summary(scored.errors[:, n], distances_mm) for n, name in enumerate(scored.names)
         },
-        "subsets": {name: pooled_metrics(scored.errors[mask], distances_mm) for name, mask in masks.items()},
     }
     if scored.probabilities is not None:
         known = states != State.UNKNOWN
