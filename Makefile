@@ -10,7 +10,7 @@ WORKER := $(VENV)/worker/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
 RUN := PYTHONPATH=CT3DAssistant $(HOST) -X utf8 -m CT3DAssistantLib.cli --worker-python $(WORKER)
 
-.PHONY: demo test lint bench parity sample contact-sheet pictures icons lock clean
+.PHONY: demo test lint bench parity train sample contact-sheet pictures icons lock clean
 
 demo: $(VENV)/host.ready $(VENV)/worker.ready  ## a real chest CT in, a grounded case out
 	$(RUN) doctor --install
@@ -21,14 +21,14 @@ demo: $(VENV)/host.ready $(VENV)/worker.ready  ## a real chest CT in, a grounded
 	$(RUN) ask $(OUT) "Is there a liver metastasis?"
 	@echo "Report: $(abspath $(OUT)/report.html)"
 
-test: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/ui.ready  ## everything, after fetching the sample packages
+test: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/train.ready $(VENV)/dev.ready $(VENV)/ui.ready  ## everything, after fetching the sample packages
 	$(RUN) doctor --install
 	$(RUN) sample --all
 	$(HOST) -m pytest -q Testing/unit Testing/worker Testing/scene Testing/end_to_end --worker-python $(abspath $(WORKER))
 	rm -rf $(VENV)/bundles && mkdir $(VENV)/bundles
 	set -e; for file in Testing/ui/test_*.py; do \
 	  $(HOST) -m pytest -q $$file --worker-python $(abspath $(WORKER)) --bundles $(abspath $(VENV)/bundles); done
-	$(WORKER) -m pytest -q Testing/parity Testing/pipeline
+	$(WORKER) -m pytest -q Testing/parity Testing/pipeline Testing/training
 
 lint: $(VENV)/dev.ready
 	$(HOST) -m ruff check .
@@ -42,6 +42,10 @@ bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/u
 	$(RUN) doctor --install
 	$(RUN) sample --all
 	PYTHONPATH=CT3DAssistant:Testing $(HOST) -m bench.run --worker-python $(abspath $(WORKER)) --out bench-output
+
+train: $(VENV)/worker-torch.ready $(VENV)/train.ready  ## RECIPE=..., DATA=the folder that holds openkbp/, RUN_FOLDER=where to
+	$(RUN) sample --all
+	cd CT3DAssistant && $(abspath $(WORKER)) -m ct3d.training.train_h3denet $(abspath $(RECIPE)) --data $(abspath $(DATA)) --out $(abspath $(RUN_FOLDER))
 
 contact-sheet: $(VENV)/host.ready $(VENV)/worker.ready  ## every sample CT analysed, on one picture
 	$(RUN) sample --all
@@ -73,6 +77,10 @@ $(VENV)/worker.ready: Resources/requirements-worker.txt
 
 $(VENV)/worker-torch.ready: $(VENV)/worker.ready Resources/requirements-torch.txt  # a CPU build where there is one
 	$(WORKER) $(PIP) -r Resources/requirements-torch-cpu.txt || $(WORKER) $(PIP) -r Resources/requirements-torch.txt
+	touch $@
+
+$(VENV)/train.ready: $(VENV)/worker-torch.ready Resources/requirements-train.txt
+	$(WORKER) $(PIP) -r Resources/requirements-train.txt
 	touch $@
 
 $(VENV)/dev.ready: $(VENV)/host.ready $(VENV)/worker.ready Resources/requirements-dev.txt

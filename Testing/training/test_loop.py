@@ -1,0 +1,63 @@
+"""A training run stopped and resumed is the run that was never stopped."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ct3d.training.loop import CURVE, STATE, Run, Schedule
+
+SCHEDULE = Schedule(steps=12, warm_up=3, is_bf16=False)
+
+
+@pytest.fixture
+def a_run(tmp_path):
+    """Makes a run in a folder of that name: a small net, chance from the step alone."""
+
+    def make(name):
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.GELU(), nn.Conv3d(4, 1, 1))
+
+        def loss_of(step):
+            seen = torch.randn(2, 1, 6, 6, 6, generator=torch.Generator().manual_seed(step))
+            return (net(seen) - seen.flip(2)).square().mean()
+
+        return Run(net, loss_of, SCHEDULE, tmp_path / name)
+
+    return make
+
+
+def test_a_resumed_run_ends_bit_for_bit_where_the_whole_run_ends(a_run, tmp_path):
+    a_run("whole").go(12, log_every=4, save_every=4)
+    a_run("parts").go(5, log_every=4, save_every=4)
+    a_run("parts").go(12, log_every=4, save_every=4)
+    whole, parts = (load_file(tmp_path / name / STATE) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_what_was_logged_after_the_last_save_is_logged_once(a_run, tmp_path):
+    run = a_run("stopped")
+    run.go(4, log_every=2, save_every=4)
+    run.go(7, log_every=2, save_every=100)  # saves at its end
+    (tmp_path / "stopped" / "state.json").write_text('{"step": 4, "seconds": 1.0}')
+    a_run("stopped").go(8, log_every=2, save_every=4)
+    lines = (tmp_path / "stopped" / CURVE).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 8]
+
+
+def test_the_average_is_kept_beside_the_last_weights_and_differs_from_them(a_run, tmp_path):
+    run = a_run("average")
+    run.go(12)
+    last, average = run.net.state_dict(), run.average.module.state_dict()
+    assert not torch.equal(last["0.weight"], average["0.weight"])
+    kept = load_file(tmp_path / "average" / STATE)
+    assert torch.equal(kept["average.module.0.weight"], average["0.weight"])
+
+
+def test_the_rate_rises_then_falls_to_nothing():
+    rates = [SCHEDULE.rate(step) for step in range(13)]
+    assert rates[0] < rates[2] and max(rates) == rates[2] and rates[12] == pytest.approx(0)
+    assert sorted(rates[2:], reverse=True) == rates[2:]
