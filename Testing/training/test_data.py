@@ -103,8 +103,9 @@ def test_what_was_withheld_may_be_shown_as_air_or_tissue(a_case):
     filled = [windows(a_case, unknown_kept=0.0, seed=seed).sample(0).image for seed in range(8)]
     now_known = [image[:, withheld & (image[1] == 1)] for image in filled]
     assert all(each.shape[1] > 100 for each in now_known)
-    spreads = [float(hu.std()) for hu, _ in now_known]
-    assert min(spreads) < 0.02 < 0.03 < max(spreads)
+    middles = [float(hu.median()) for hu, _ in now_known]
+    assert min(middles) == 0  # air
+    assert 0.2 < max(middles) < 0.5  # soft tissue
 
 
 def write_patient(path, **changes):
