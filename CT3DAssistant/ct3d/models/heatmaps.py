@@ -78,16 +78,16 @@ def anchor_candidates(grid: Tensor, anchors: tuple[float, ...], stride: float = 
         count: how many.
 
     Returns:
-        (B, L, count, 3) voxels.
+        (B, L, count, 3) float64 voxels.
     """
     shape = tuple(grid.shape[1:5])
     logits = grid[..., 3:].flatten(1, 4).transpose(1, 2)
     best = logits.topk(count).indices.sort().values
-    offsets = grid[..., :3].flatten(1, 4).double().tanh()
+    offsets = grid[..., :3].flatten(1, 4).tanh()
     offsets = torch.stack([each[places] for each, places in zip(offsets, best)])
     where = _indices(best, shape)
-    radii = torch.as_tensor(anchors, dtype=torch.float64, device=grid.device)[where[..., 3]]
-    return (where[..., :3] + offsets * radii[..., None]) * stride
+    radii = torch.as_tensor(anchors, dtype=grid.dtype, device=grid.device)[where[..., 3]]
+    return (where[..., :3].double() + offsets * radii[..., None]) * stride
 
 
 def anchor_points(candidates: Tensor) -> Tensor:

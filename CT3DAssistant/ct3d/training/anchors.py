@@ -85,7 +85,12 @@ def reference_proposals(
 
 
 def reference_anchor_loss(
-    grid: Tensor, proposals: Tensor, hard_number: int = HARD_NUMBER
+    grid: Tensor,
+    proposals: Tensor,
+    *,
+    hard_number: int = HARD_NUMBER,
+    hard_weight: float = HARD_WEIGHT,
+    regular_weight: float = REGULAR_WEIGHT,
 ) -> dict[str, Tensor]:
     """The reference's loss with its quirks (section 2.4), for parity: weighted terms, whose sum it is.
 
@@ -93,6 +98,8 @@ def reference_anchor_loss(
         grid: (B, D, H, W, anchors, 3 + L), raw.
         proposals: (B, anchors, rows, 7) of `reference_proposals`; at least one landmark is present.
         hard_number: logits mined per missing row.
+        hard_weight: of the mean over them.
+        regular_weight: of the mean over the whole raw map, which is pushed to "no".
     """
     sample, anchor, row = torch.nonzero(proposals[..., 6] >= 0, as_tuple=True)
     rows = proposals[sample, anchor, row]
@@ -101,7 +108,8 @@ def reference_anchor_loss(
     is_own = F.one_hot(at.landmark, grid.shape[-1] - 3).bool()
     missing = [(proposals[..., 6] == -1 - n).sum() for n in range(grid.shape[-1] - 3)]
     pools = [(grid[..., 3 + n], hard_number * int(count)) for n, count in enumerate(missing) if count]
-    return _terms(grid, at, is_own, ~is_own, pools) | {"regularisation": REGULAR_WEIGHT * _to_no(grid)}
+    terms = _terms(grid, at, is_own, ~is_own) | {"hard_negative": hard_weight * _to_no(_hardest(grid, pools))}
+    return terms | {"regularisation": regular_weight * _to_no(grid)}
 
 
 def anchor_positives(
@@ -157,7 +165,8 @@ def anchor_loss(
     missing = (states == State.MISSING).nonzero().tolist()
     pools = [(grid[b, ..., 3 + n], hard_number * len(anchors)) for b, n in missing]
     is_own = F.one_hot(at.landmark, states.shape[1]).bool()
-    terms = _terms(grid, at, is_own, is_known & ~is_positive[at.index], pools)
+    terms = _terms(grid, at, is_own, is_known & ~is_positive[at.index])
+    terms["hard_negative"] = HARD_WEIGHT * _to_no(_hardest(grid, pools))
     is_free = ~is_positive & (states != State.UNKNOWN)[:, None, None, None, None]
     return terms | {"regularisation": REGULAR_WEIGHT * _to_no(grid[..., 3:][is_free])}
 
@@ -169,20 +178,21 @@ def _rows(n: int, point: Tensor, shape: tuple[int, int, int], anchor: float) -> 
     return torch.cat([cells, (point - cells) / anchor, point.new_full((len(cells), 1), n)], dim=1)
 
 
-def _terms(
-    grid: Tensor, at: Positives, is_own: Tensor, is_other: Tensor, pools: list[tuple[Tensor, int]]
-) -> dict[str, Tensor]:
-    """The four terms that both losses share; `pools` are the logits to mine, each with how many."""
+def _terms(grid: Tensor, at: Positives, is_own: Tensor, is_other: Tensor) -> dict[str, Tensor]:
+    """The three terms at positive cells; masks (N, L) say which logits there are to be "yes" and "no"."""
     answers = grid[at.index]
     offsets, logits = answers[:, :3].tanh(), answers[:, 3:]
-    hardest = [pool.flatten().topk(min(count, pool.numel())).values for pool, count in pools]
-    none = grid.flatten()[:0]
     return {
         "positive": _to_no(-logits[is_own]),
         "negative": _to_no(logits[is_other]) / max(logits.shape[1] - 1, 1),
-        "hard_negative": HARD_WEIGHT * _to_no(torch.cat([none, *hardest])),
         "regression": F.smooth_l1_loss(offsets, at.offset) if len(offsets) else offsets.sum(),
     }
+
+
+def _hardest(grid: Tensor, pools: list[tuple[Tensor, int]]) -> Tensor:
+    """The highest logits of each pool, of each as many as it says; none, but on the graph, without pools."""
+    hardest = [pool.flatten().topk(min(count, pool.numel())).values for pool, count in pools]
+    return torch.cat([grid.flatten()[:0], *hardest])
 
 
 def _to_no(logits: Tensor) -> Tensor:
