@@ -11,6 +11,7 @@ super-resolution block and pyramid pooling, which the released code defines or m
 
 import re
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal, get_args
 
 import torch
@@ -57,6 +58,8 @@ class Config:
     output_projection: bool = True
     kv_pool: Pooling = "identity"
     kv_pool_sizes: Quad = (1, 1, 1, 1)
+    fused: bool = True
+    swap_axes: bool = False
     mlp_convolution: bool = False
     pre_norm: bool = True
     layer_scale: float = 0.0
@@ -116,6 +119,8 @@ class Config:
             output_projection=self.output_projection,
             kv_pool=self.kv_pool,
             kv_pool_size=self.kv_pool_sizes[stage],
+            fused=self.fused,
+            swap_axes=self.swap_axes,
         )
 
 
@@ -149,9 +154,12 @@ class Encoder(nn.Module):
         )
         first = (halve(config.in_channels, stem), InstanceNorm(stem), nn.GELU())
         self.downs.insert(0, nn.Sequential(*first, halve(stem, dims[0]), InstanceNorm(dims[0])))
-        drops = iter(torch.linspace(0, config.drop_path, sum(config.depths)).tolist())
+        blocks = count()  # from the first to the last of all stages
+        last = max(1, sum(config.depths) - 1)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(config.block(stage, next(drops))) for _ in range(depth)))
+            nn.Sequential(
+                *(Block(config.block(stage, config.drop_path * next(blocks) / last)) for _ in range(depth))
+            )
             for stage, depth in enumerate(config.depths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)

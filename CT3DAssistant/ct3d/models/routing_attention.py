@@ -46,19 +46,21 @@ class AttentionConfig:
     output_projection: bool = True
     kv_pool: Pooling = "identity"  # of keys and values within their window, before they are gathered
     kv_pool_size: int = 1  # factor per axis of avg and max; tokens per axis of the adaptive ones
+    fused: bool = True  # fast attention; written out it is equal to the reference to the last bit, but slow
+    swap_axes: bool = (
+        False  # the convolutions see H and W swapped and aren't swapped back: the released code's slip
+    )
 
     def __post_init__(self):
         object.__setattr__(self, "windows", tuple(self.windows))
         count = self.windows[0] * self.windows[1] * self.windows[2]
         if self.topk > count:
             raise ValueError(f"topk is {self.topk}, but there are only {count} windows {self.windows}.")
-        if self.dim % self.heads or self.key_dim % self.heads:
+        if self.heads < 1 or self.dim % self.heads or self.key_dim % self.heads:
             raise ValueError(f"{self.heads} heads don't divide dim {self.dim} and qk_dim {self.key_dim}.")
         if self.kv_pool != "identity" and self.kv_pool not in POOLINGS:
             raise ValueError(f"kv_pool is {self.kv_pool!r}; use identity, {', '.join(POOLINGS)}.")
-        if self.projected_routing and not self.differentiable_routing:
-            raise ValueError("projected_routing learns nothing without differentiable_routing; set both.")
-        if self.differentiable_routing and not self.soft_routing:
+        if self.differentiable_routing and not self.soft_routing and self.topk > 0:
             raise ValueError("differentiable_routing needs soft_routing: a hard choice has no gradient.")
 
     @property
@@ -113,6 +115,20 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float, fused: bool) -> Tensor:
+    """(N, heads, tokens, ·) each → (N, tokens, heads · head width)."""
+    if fused:
+        seen = F.scaled_dot_product_attention(query, key, value, scale=scale)
+    else:
+        seen = attention_map(query, key, scale=scale) @ value
+    return seen.transpose(1, 2).flatten(2)
+
+
+def attention_map(query: Tensor, key: Tensor, *, scale: float) -> Tensor:
+    """How much each query heeds each key: (N, heads, queries, keys), rows sum to 1."""
+    return ((query * scale) @ key.transpose(-2, -1)).softmax(-1)
+
+
 def depthwise(dim: int, kernel: int) -> nn.Conv3d:
     """A convolution of each channel with itself, that keeps the size."""
     return nn.Conv3d(dim, dim, kernel, padding=kernel // 2, groups=dim)
@@ -145,23 +161,21 @@ class RoutingAttention(nn.Module):
         self.output = nn.Linear(dim, dim) if config.output_projection else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        d, h, w = x.shape[1:4]
-        qkv = self.qkv(pad_to(x, self.config.windows))
+        config, (d, h, w) = self.config, x.shape[1:4]
+        qkv = self.qkv(pad_to(x, config.windows))
         query, key, value, _ = self.routed_tokens(qkv)
-        seen = F.scaled_dot_product_attention(query, key, value, scale=self.config.logit_scale)
-        mixed = from_windows(seen.transpose(1, 2).flatten(2), self.config.windows, qkv.shape[1:4])[
-            :, :d, :h, :w
-        ]
+        seen = attend(query, key, value, scale=config.logit_scale, fused=config.fused)
+        mixed = from_windows(seen, config.windows, qkv.shape[1:4])[:, :d, :h, :w]
         if self.local is not None:
-            own = self.local(channels_first(qkv[..., 2 * self.config.key_dim :]))
+            own = self.local(channels_first(qkv[..., 2 * config.key_dim :]))
             mixed = mixed + channels_last(own)[:, :d, :h, :w]
         return self.output(mixed)
 
     def routed(self, x: Tensor) -> Routed:
         """Where each window of (N, D, H, W, C) looks; costs the whole attention matrix."""
         query, key, _, (index, weight) = self.routed_tokens(self.qkv(pad_to(x, self.config.windows)))
-        logits = (query * self.config.logit_scale) @ key.transpose(-2, -1)
-        return Routed(index=index, weight=weight, attention=logits.softmax(-1))
+        attention = attention_map(query, key, scale=self.config.logit_scale)
+        return Routed(index=index, weight=weight, attention=attention)
 
     def routed_tokens(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Queries, gathered keys and values (N·windows, heads, tokens, ·); the routing."""
@@ -202,31 +216,40 @@ class RoutingAttention(nn.Module):
 
 
 class FullAttention(nn.Module):
-    """(N, D, H, W, C) → the same shape: every token attends to every token, in eight heads."""
+    """(N, D, H, W, C) → the same shape: every token attends to every token, in eight heads.
 
-    def __init__(self, dim: int, local_kernel: int = 0):
+    With a local term, which here, unlike in RoutingAttention, is over the layer's input (as in BiFormer).
+    """
+
+    def __init__(self, config: AttentionConfig):
         super().__init__()
+        dim, local = config.dim, config.topk == -2 and config.local_kernel > 0
+        self.fused = config.fused
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.local = depthwise(dim, local_kernel) if local_kernel > 0 else None
+        self.local = depthwise(dim, config.local_kernel) if local else None
         self.output = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x)
-        query, key, value = (split_heads(each.flatten(1, 3), FULL_HEADS) for each in qkv.chunk(3, dim=-1))
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+        query, key, value = (
+            split_heads(each, FULL_HEADS) for each in self.qkv(x.flatten(1, 3)).chunk(3, dim=-1)
+        )
+        mixed = attend(query, key, value, scale=query.shape[-1] ** -0.5, fused=self.fused).reshape(x.shape)
         if self.local is not None:
-            mixed = mixed + channels_last(self.local(channels_first(qkv[..., -x.shape[-1] :])))
+            mixed = mixed + channels_last(self.local(channels_first(x)))
         return self.output(mixed)
 
 
 class ConvolutionMixer(nn.Module):
     """(N, D, H, W, C) → the same shape, by convolutions in place of attention."""
 
-    def __init__(self, dim: int):
+    def __init__(self, config: AttentionConfig):
         super().__init__()
+        dim, self.swap_axes = config.dim, config.swap_axes
         self.into, self.local, self.output = nn.Conv3d(dim, dim, 1), depthwise(dim, 5), nn.Conv3d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.swap_axes:
+            x = x.transpose(2, 3)
         return channels_last(self.output(self.local(self.into(channels_first(x)))))
 
 
@@ -234,11 +257,10 @@ def mixer(config: AttentionConfig) -> nn.Module:
     """The layer that config.topk asks for."""
     if config.topk > 0:
         return RoutingAttention(config)
-    if config.topk == 0:
-        return ConvolutionMixer(config.dim)
-    if config.topk in (-1, -2):
-        return FullAttention(config.dim, config.local_kernel if config.topk == -2 else 0)
-    raise ValueError(f"topk is {config.topk}; use a count of windows, 0, -1 or -2.")
+    kinds = {0: ConvolutionMixer, -1: FullAttention, -2: FullAttention}
+    if config.topk not in kinds:
+        raise ValueError(f"topk is {config.topk}; use a count of windows, 0, -1 or -2.")
+    return kinds[config.topk](config)
 
 
 class Mlp(nn.Module):
