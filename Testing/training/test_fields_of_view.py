@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_kji
-from ct3d.training.fields_of_view import SIDES, crop, random_crops, whole
+from ct3d.training.fields_of_view import SIDES, crop, random_views, whole
 from ct3d.training.openkbp import LandmarkCase
 
 GRID = np.diag([-4.0, -4.0, -2.5, 1.0])  # LPI, as the data set's
@@ -56,8 +56,8 @@ def test_a_landmark_is_inside_where_the_smaller_grid_holds_it(a_case):
 
 
 def test_crops_depend_on_the_seed_and_the_case_only(a_case):
-    first, again = (random_crops(a_case, seed=7, count=5) for _ in range(2))
-    other = random_crops(a_case, seed=8, count=5)
+    first, again = (random_views(a_case, seed=7, count=5) for _ in range(2))
+    other = random_views(a_case, seed=8, count=5)
     assert [each.side for each in first] == [each.side for each in again]
     assert_allclose([each.beyond_mm for each in first], [each.beyond_mm for each in again])
     assert [each.case.volume.array.shape for each in first] != [

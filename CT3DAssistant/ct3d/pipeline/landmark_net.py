@@ -116,13 +116,18 @@ def load_weights(net: HeatmapNet, path: Path) -> HeatmapNet:
 def place_with(net: nn.Module, card: ModelCard, volume: Volume, job: Job) -> Placed:
     """The card's landmarks by any net of its shape: (1, 2, D, H, W) → (1, L, D, H, W)."""
     found = search(net, card, volume, job)
-    landmarks = tuple(map(_judged, card.landmarks, found.points_ras, found.presence, found.is_edge))
-    flags = flags_of(landmarks, card.limits)
-    if np.count_nonzero(found.presence >= PRESENT) < FEWEST:
-        landmarks, flags = tuple(map(_not_believed, landmarks)), (_elsewhere(card),)
+    landmarks, flags = decided(card, found)
     numbers = next(net.parameters(), torch.zeros(0))
     dtype = str(numbers.dtype).removeprefix("torch.")
     return Placed(landmarks, flags, found.view.saw(card.id), numbers.device.type, dtype)
+
+
+def decided(card: ModelCard, found: Found) -> tuple[tuple[Landmark, ...], tuple[Flag, ...]]:
+    """What a person is told of what was found: every landmark of the card, and what to look at."""
+    landmarks = tuple(map(_judged, card.landmarks, found.points_ras, found.presence, found.is_edge))
+    if np.count_nonzero(found.presence >= PRESENT) < FEWEST:
+        return tuple(map(_not_believed, landmarks)), (_elsewhere(card),)
+    return landmarks, flags_of(landmarks, card.limits)
 
 
 def search(

@@ -21,7 +21,7 @@ LARGEST_SHARE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class Crop:
+class FieldOfView:
     """A case seen through a smaller field of view.
 
     Attributes:
@@ -49,13 +49,13 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
-def whole(case: LandmarkCase) -> Crop:
+def whole(case: LandmarkCase) -> FieldOfView:
     """The case as it is: nothing cut off."""
     known = np.isfinite(case.landmarks_ras).all(axis=1)
-    return Crop(case, "", known, np.zeros_like(known), np.where(known, -np.inf, np.nan))
+    return FieldOfView(case, "", known, np.zeros_like(known), np.where(known, -np.inf, np.nan))
 
 
-def random_crops(case: LandmarkCase, *, seed: int, count: int) -> list[Crop]:
+def random_views(case: LandmarkCase, *, seed: int, count: int) -> list[FieldOfView]:
     """Fields of view with a random side cut off, and with it a share of the landmarks drawn from 0 to 0.6.
 
     None where no landmark of the case is known.
@@ -69,7 +69,7 @@ def random_crops(case: LandmarkCase, *, seed: int, count: int) -> list[Crop]:
     ]
 
 
-def crop(case: LandmarkCase, *, side: str, share: float, rng: np.random.Generator) -> Crop:
+def crop(case: LandmarkCase, *, side: str, share: float, rng: np.random.Generator) -> FieldOfView:
     """Cut one side off, so that about this share of the known landmarks lies beyond the cut.
 
     The plane lies at a random height between the last landmark that stays and the first that goes; where none
@@ -97,7 +97,7 @@ def _cut(case, side, plane):
     inside = _in_field_of_view(case.landmarks_ras, smaller)
     known = np.isfinite(case.landmarks_ras).all(axis=1)
     less = replace(case, volume=smaller, known=np.ascontiguousarray(case.known[box]))
-    return Crop(less, side, inside, known & ~inside, sign * case.landmarks_ras[:, axis] - plane)
+    return FieldOfView(less, side, inside, known & ~inside, sign * case.landmarks_ras[:, axis] - plane)
 
 
 def _box(volume, axis, sign, plane):

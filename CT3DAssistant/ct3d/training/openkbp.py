@@ -6,6 +6,7 @@ whose I, J, K grow toward L, P, I. Where the CT was withheld (value 0) nothing i
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -87,8 +88,11 @@ def open_case(path: Path) -> LandmarkCase:
 
 
 def _read(path):
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in SHAPES if name in stored}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in SHAPES if name in stored}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise InvalidRequest(f"{path} can't be read ({error}). Copy it again, or leave it out.") from error
     for name, shape in SHAPES.items():
         given = arrays[name].shape if name in arrays else None
         if given is None or len(given) != len(shape) or any(s not in (None, g) for s, g in zip(shape, given)):
