@@ -24,7 +24,17 @@ from CT3DAssistantLib.landmark_review import (
     undefine,
     undefine_second,
 )
-from CT3DAssistantLib.ownership import MODULE, is_edited, node_of, stamp
+from CT3DAssistantLib.landmark_sets import cards_of, latest_card, of_card
+from CT3DAssistantLib.ownership import (
+    CARD,
+    EARLIER,
+    MODULE,
+    is_edited,
+    make_parameter_node,
+    nodes_of,
+    release,
+    stamp,
+)
 from CT3DAssistantLib.readers import to_second
 from CT3DAssistantLib.scene import add_landmarks, description_of
 
@@ -45,12 +55,37 @@ class Mark:
     is_open: bool
 
 
-def show_landmarks(scene: slicer.vtkMRMLScene, volume_node: Any, case: Case) -> MarkupsNode:
-    """Write the landmarks after they were found anew; a node that a person edited is kept as another."""
-    node = add_landmarks(scene, volume_node, case.landmarks)
+def show_landmarks(
+    scene: slicer.vtkMRMLScene, volume_node: Any, case: Case, card: str | None = None
+) -> MarkupsNode:
+    """Write a card's landmarks after they were found anew; a node that a person edited is kept as another.
+
+    The node of a card of which the case holds no landmarks any more is kept as "… (earlier)".
+
+    Args:
+        card: id of the card; None: the one that placed landmarks last.
+    """
+    for node in nodes_of(scene, volume_node, "landmarks"):
+        if node.GetAttribute(CARD) not in (None, *cards_of(case)):
+            release(make_parameter_node(scene, volume_node), node, "landmarks", EARLIER)
+    node = add_landmarks(
+        scene, volume_node, of_card(case, latest_card(case) if card is None else card).landmarks
+    )
     node.RemoveAttribute(WRITTEN)
     show_review(node, case)
     return node
+
+
+def shown_of(node: MarkupsNode, case: Case) -> Case:
+    """The case with the landmarks of a node's card only; a node that doesn't say its card holds all."""
+    card = node.GetAttribute(CARD)
+    return case if card is None else of_card(case, card)
+
+
+def node_of_card(scene: slicer.vtkMRMLScene, volume_node: Any, card: str) -> MarkupsNode | None:
+    """The node that shows a card's landmarks of a volume, where there is one."""
+    nodes = nodes_of(scene, volume_node, "landmarks")
+    return next((node for node in nodes if node.GetAttribute(CARD) in (None, card)), None)
 
 
 def show_review(node: MarkupsNode, case: Case) -> None:
@@ -59,6 +94,7 @@ def show_review(node: MarkupsNode, case: Case) -> None:
     A point that a person put elsewhere, and whatever a person added or renamed, stays; the node then still
     counts as edited. `take_in` first, so that drags are known.
     """
+    case = shown_of(node, case)
     is_ours = not is_edited(node) or not _strangers(node, case)
     is_whole = _write(node, case, marks_of(case))
     display = node.GetDisplayNode()
@@ -96,17 +132,24 @@ def described(landmark: Landmark, review: PointReview) -> str:
 
 def take_in(node: MarkupsNode, case: Case) -> Case:
     """The case with what a person did to its markups by hand: dragged is moved, deleted is undefined."""
-    for name, ras in _changes(node, case):
+    for name, ras in _changes(node, shown_of(node, case)):
         case = undefine(case, name) if ras is None else move(case, name, ras)
     return case
 
 
 def with_drags(scene: slicer.vtkMRMLScene, volume_node: Any, case: Case) -> Case:
-    """`take_in` for a volume's markups, which then count as ours again; the same case if nobody dragged."""
-    node = node_of(scene, volume_node, "landmarks")
-    changed = take_in(node, case) if node is not None else case
+    """`take_in` for all of a volume's markups, which then count as ours; the same case if nobody dragged.
+
+    A node of before cards were noted says from now on which card its landmarks are of.
+    """
+    nodes, changed = nodes_of(scene, volume_node, "landmarks"), case
+    for node in nodes:
+        if node.GetAttribute(CARD) is None and latest_card(case):
+            node.SetAttribute(CARD, latest_card(case))
+        changed = take_in(node, changed)
     if changed is not case:
-        show_review(node, changed)
+        for node in nodes:
+            show_review(node, changed)
     return changed
 
 
@@ -142,23 +185,25 @@ def unlock_only(node: MarkupsNode, landmark_id: str) -> None:
 
 def blind(scene: slicer.vtkMRMLScene, volume_node: Any, is_blind: bool) -> None:
     """Hide the case's landmarks from a second reader, or show them as they were."""
-    node = node_of(scene, volume_node, "landmarks")
-    display = node and node.GetDisplayNode()
-    if display is None or is_blinded(scene, volume_node) == is_blind:
-        return
-    if is_blind:
-        display.SetAttribute(BLINDED, str(int(display.GetVisibility())))
-        display.SetVisibility(False)
-        return
-    display.SetVisibility(display.GetAttribute(BLINDED) == "1")
-    display.RemoveAttribute(BLINDED)
+    for display in _displays(scene, volume_node):
+        if (display.GetAttribute(BLINDED) is not None) == is_blind:
+            continue
+        if is_blind:
+            display.SetAttribute(BLINDED, str(int(display.GetVisibility())))
+            display.SetVisibility(False)
+        else:
+            display.SetVisibility(display.GetAttribute(BLINDED) == "1")
+            display.RemoveAttribute(BLINDED)
 
 
 def is_blinded(scene: slicer.vtkMRMLScene, volume_node: Any) -> bool:
     """Whether the case's landmarks are hidden from a second reader."""
-    node = node_of(scene, volume_node, "landmarks")
-    display = node and node.GetDisplayNode()
-    return display is not None and display.GetAttribute(BLINDED) is not None
+    return any(display.GetAttribute(BLINDED) is not None for display in _displays(scene, volume_node))
+
+
+def _displays(scene: slicer.vtkMRMLScene, volume_node: Any) -> list[Any]:
+    nodes = nodes_of(scene, volume_node, "landmarks")
+    return [display for display in (node.GetDisplayNode() for node in nodes) if display is not None]
 
 
 def remove_second(scene: slicer.vtkMRMLScene) -> None:

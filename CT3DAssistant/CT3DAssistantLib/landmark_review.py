@@ -13,6 +13,7 @@ from math import dist
 from ct3d.case import Action, Case, Landmark, Point, PointReview
 from ct3d.errors import InvalidRequest
 from ct3d.protocol.codec import decode, encode
+from CT3DAssistantLib.landmark_sets import has_probability, named
 from CT3DAssistantLib.review import utc_now
 
 VERDICTS = {
@@ -28,6 +29,8 @@ SAME_MM = 0.01  # a point that moved less is the same point
 UNSURE = {"missing": 0.5, "outside": 0.2}  # doubt where the program gives no position
 IMPACT = {"carina": 1.5}  # others are placed or judged by it
 LESION_IMPACT = 1.5  # its place goes into the report
+WIDE_MM = 20.0  # a 90 % radius that counts as much as an even chance of being there at all
+SURE = 0.9  # a lower probability of being in the scan is said
 FLAG_RISK = 0.5  # what one plausibility flag adds
 
 
@@ -60,12 +63,13 @@ def queue(case: Case, flags: Mapping[str, tuple[str, ...]] | None = None) -> tup
     """Every landmark, missing ones included: open ones first, then by risk, then in the card's order.
 
     risk = impact x (doubt + 0.5 for each plausibility flag, two count)
-    doubt = 1 - the program's confidence; 0.5 where it found no point (someone must say whether there is one);
-    0.2 where it says the point lies outside the scan (seen at a glance).
+    doubt of a net whose confidence is a probability = 1 - |2 x probability - 1| (1 at an even chance, 0 where
+    it is sure, also that the point is not in the scan) + 90 % radius / 20 mm, at most 1.
+    doubt else = 1 - the program's confidence; 0.5 where it found no point (someone must say whether there is
+    one); 0.2 where it says the point lies outside the scan (seen at a glance).
     impact = 1.5 for the carina, by which other points are placed and judged, and for lesion centres, which
     the report names; else 1.
-    The confidence orders points and is no probability, so the risk is an order too and no chance of error.
-    The numbers are this project's choice, not measured.
+    The risk is an order and no chance of error. The numbers are this project's choice, not measured.
 
     Args:
         flags: by landmark, what is implausible; see `plausibility.plausibility`.
@@ -77,19 +81,32 @@ def queue(case: Case, flags: Mapping[str, tuple[str, ...]] | None = None) -> tup
 
 
 def _entry(case: Case, landmark: Landmark, flags: tuple[str, ...], row: int) -> Entry:
-    doubt = UNSURE.get(landmark.presence, 1 - landmark.confidence)
+    doubt = _doubt(landmark)
     impact = LESION_IMPACT if is_lesion(case, landmark) else IMPACT.get(landmark.id, 1.0)
     risk = impact * (doubt + FLAG_RISK * min(2, len(flags)))
-    reasons = []
+    why = " ".join(filter(None, (_reason(landmark), "Much depends on it." if impact > 1 else "")))
+    return Entry(landmark, review_of(case, landmark.id), flags, round(risk, 3), why, row)
+
+
+def _doubt(landmark: Landmark) -> float:
+    if not has_probability(landmark):
+        return UNSURE.get(landmark.presence, 1 - landmark.confidence)
+    unsure = 1 - abs(2 * landmark.confidence - 1)
+    return unsure + min(1.0, (landmark.radius_mm or 0.0) / WIDE_MM)
+
+
+def _reason(landmark: Landmark) -> str:
+    """What about a landmark asks for a look, in words; "" for nothing."""
+    if landmark.presence == "outside":
+        return "The program places it outside the scan."
+    if has_probability(landmark):
+        share = f"{landmark.confidence:.0%} likely that it is"
+        if landmark.presence == "missing":
+            return f"Not in this scan, says the program ({share})."
+        return f"Unsure whether it is in the scan ({share})." if landmark.confidence < SURE else ""
     if landmark.presence == "missing":
-        reasons.append("The program found no such point.")
-    elif landmark.presence == "outside":
-        reasons.append("The program places it outside the scan.")
-    elif landmark.confidence < 0.7:
-        reasons.append(f"Low confidence ({landmark.confidence:.2f}).")
-    if impact > 1:
-        reasons.append("Much depends on it.")
-    return Entry(landmark, review_of(case, landmark.id), flags, round(risk, 3), " ".join(reasons), row)
+        return "The program found no such point."
+    return f"Low confidence ({landmark.confidence:.2f})." if landmark.confidence < 0.7 else ""
 
 
 def is_lesion(case: Case, landmark: Landmark) -> bool:
@@ -224,12 +241,16 @@ def reviewed(case: Case) -> Case:
 
 
 def found_anew(case: Case, landmarks: tuple[Landmark, ...]) -> Case:
-    """The case with landmarks of a new run; a verdict stays where the program's own point stayed.
+    """The case with landmarks of a new run in place of those of the same card.
 
-    Where the point moved by SAME_MM or more, came or went, the landmark is open again and an Action keeps the
-    old verdict. What a second reader said stays: it never was about the program's point.
+    Those of other cards stay with what was decided about them, unless one of the same id was found anew. A
+    verdict stays where the program's own point stayed. Where the point moved by SAME_MM or more, came or
+    went, the landmark is open again and an Action keeps the old verdict. What a second reader said stays: it
+    never was about the program's point.
     """
+    case, landmarks = named(case), named(replace(case, landmarks=landmarks)).landmarks
     before = {each.id: each for each in case.landmarks}
+    landmarks = _beside_others(case, landmarks)
     after = {each.id: each for each in landmarks}
     now, kept, actions = utc_now(), [], []
     for review in case.reviews:
@@ -245,6 +266,14 @@ def found_anew(case: Case, landmarks: tuple[Landmark, ...]) -> Case:
         if review != PointReview(review.landmark):
             kept.append(review)
     return replace(case, landmarks=landmarks, reviews=tuple(kept), actions=(*case.actions, *actions))
+
+
+def _beside_others(case: Case, landmarks: tuple[Landmark, ...]) -> tuple[Landmark, ...]:
+    """New landmarks and those of other cards, each card's where the case has them, a new one's at the end."""
+    ids, cards = {each.id for each in landmarks}, {each.card for each in landmarks} | {""}
+    others = (each for each in case.landmarks if each.card not in cards and each.id not in ids)
+    order = list(dict.fromkeys(each.card for each in (*case.landmarks, *landmarks)))
+    return tuple(sorted((*others, *landmarks), key=lambda each: order.index(each.card)))
 
 
 def is_same_place(one: Landmark, other: Landmark) -> bool:

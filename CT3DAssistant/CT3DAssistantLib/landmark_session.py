@@ -13,6 +13,7 @@ from CT3DAssistantLib.landmark_aids import off_masks, pointed_at, show_radius
 from CT3DAssistantLib.landmark_node import (
     blind,
     is_blinded,
+    node_of_card,
     remove_second,
     second_node,
     show_review,
@@ -36,7 +37,8 @@ from CT3DAssistantLib.landmark_review import (
     undefine_second,
     undo,
 )
-from CT3DAssistantLib.ownership import node_of
+from CT3DAssistantLib.landmark_sets import card_of, cards_of, latest_card, notes_of, of_card
+from CT3DAssistantLib.ownership import node_of, nodes_of
 from CT3DAssistantLib.plausibility import plausibility
 from CT3DAssistantLib.readers import next_for_second
 from CT3DAssistantLib.scene import analysed_volumes
@@ -68,20 +70,44 @@ class LandmarkSession:
         self._safely = safely
         self._watched: list[tuple[Any, int]] = []
         self._volume_node: Any = None  # whose landmarks were shown last
+        self._card = ""  # whose landmarks are under review
+        self._latest = ""  # card that had placed landmarks last
+        self._part: tuple[Case, str, Case] | None = None  # case, card, and what `case` gave for them
         self._queue: tuple[Entry, ...] = ()
         self._made_from: tuple[Case, Any] | None = None  # case and time of the masks
 
     @property
-    def case(self) -> Case | None:
-        """The chosen volume's case, where it has landmarks."""
+    def whole(self) -> Case | None:
+        """The chosen volume's case with the landmarks of all cards; None where it has none."""
         case = self.workspace.case
         return case if case and case.landmarks else None
 
     @property
+    def card(self) -> str:
+        """Id of the card whose landmarks are under review."""
+        cards = cards_of(self.whole) if self.whole else ("",)
+        return self._card if self._card in cards else cards[-1]
+
+    @property
+    def case(self) -> Case | None:
+        """The chosen volume's case with the landmarks under review only; None where there are none."""
+        case, card = self.whole, self.card
+        if case is None:
+            return None
+        if self._part is None or self._part[0] is not case or self._part[1] != card:
+            self._part = case, card, of_card(case, card)
+        return self._part[2]
+
+    @property
     def node(self) -> Any:
-        """The markups of the case; None where there are none."""
-        volume_node = self.workspace.volume_node
-        return volume_node and node_of(self.workspace.scene, volume_node, "landmarks")
+        """The markups under review; None where there are none."""
+        volume_node = self.workspace.volume_node if self.whole else None
+        return volume_node and node_of_card(self.workspace.scene, volume_node, self.card)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the landmarks under review as a whole."""
+        return notes_of(self.case, self.card) if self.case else ()
 
     @property
     def can_undo(self) -> bool:
@@ -128,7 +154,7 @@ class LandmarkSession:
             InvalidRequest: if there is none.
         """
         action = last_decision(self.workspace.need_case(), second=self.is_blinded)
-        self.workspace.change(undo, second=self.is_blinded)
+        self.workspace.change(undo, second=self.is_blinded)  # it may be about another card's landmark
         self.go(action.target.partition("/")[2])
 
     def next_open(self) -> str:
@@ -144,7 +170,7 @@ class LandmarkSession:
 
         For a second reader the views stay, but for a point they have placed themselves.
         """
-        self.current = name
+        self.turn_to(name)
         if self.is_blinded:
             ras = review_of(self.case, name).second_ras
         else:
@@ -157,6 +183,20 @@ class LandmarkSession:
             self.workspace.views.jump(ras)
         self.show_aids()
 
+    def turn_to(self, name: str) -> None:
+        """Have a landmark under review, and with it those of its card; the views stay."""
+        entry = self.whole.entry(f"landmark/{name}") if self.whole else None
+        self.current = name
+        if isinstance(entry, Landmark) and self.whole:
+            self._card = card_of(self.whole, entry)
+
+    def choose(self, card: str) -> None:
+        """Review another card's landmarks: come to its next open one."""
+        self.take_in()
+        self._card, self.current = card, ""
+        self.update()
+        self.go(self.current)
+
     # the scene
 
     def update(self) -> None:
@@ -164,34 +204,47 @@ class LandmarkSession:
 
         A scene that was saved while a second reader was at work is theirs again: they see nothing either.
         """
-        scene, volume_node, case = self.workspace.scene, self.workspace.volume_node, self.case
-        if case is not None and is_blinded(scene, volume_node):
+        scene, volume_node = self.workspace.scene, self.workspace.volume_node
+        if self.whole is not None and is_blinded(scene, volume_node):
             self.is_blinded = True
         self.take_in()
-        case = self.case
+        self._find_current()
         self._blind()
-        if case is not None and self.node is not None:
-            show_review(self.node, case)
+        for node in self._nodes():
+            show_review(node, self.whole)
+        case = self.case
         if case is not None and self.is_blinded:
             show_second(scene, volume_node, case)
         else:
             remove_second(scene)
         self._watch()
-        is_other = volume_node is not self._volume_node
-        if is_other or case is None or case.entry(f"landmark/{self.current}") is None:
-            self._volume_node, self.current = volume_node, ""
-            self.current = self.next_open() or (case.landmarks[0].id if case else "")
         self.show_aids()
+
+    def _find_current(self) -> None:
+        """Have a landmark under review: anew for another volume, and where a card has placed some since."""
+        whole, volume_node = self.whole, self.workspace.volume_node
+        latest = latest_card(whole) if whole else ""
+        if (volume_node, latest) != (self._volume_node, self._latest):
+            self._volume_node, self._latest, self._card, self.current = volume_node, latest, latest, ""
+        case = self.case
+        if case is None or case.entry(f"landmark/{self.current}") is None:
+            self.current = ""
+            self.current = self.next_open() or (case.landmarks[0].id if case else "")
+
+    def _nodes(self) -> list[Any]:
+        """The markups of all cards' landmarks."""
+        volume_node = self.workspace.volume_node if self.whole else None
+        return nodes_of(self.workspace.scene, volume_node, "landmarks") if volume_node else []
 
     def take_in(self) -> None:
         """What was dragged by hand becomes a decision, whenever it was dragged."""
-        scene, volume_node, case = self.workspace.scene, self.workspace.volume_node, self.case
+        scene, volume_node, case = self.workspace.scene, self.workspace.volume_node, self.whole
         if case is None:
             return
         changed, second = with_drags(scene, volume_node, case), second_node(scene)
         if self.is_blinded and second is not None:
             changed = take_in_second(second, changed)
-            show_second(scene, volume_node, changed)
+            show_second(scene, volume_node, of_card(changed, self.card))
         if changed is not case:
             self.workspace.change(lambda _case: changed)
 
@@ -229,7 +282,7 @@ class LandmarkSession:
 
     def _watch(self) -> None:
         second = second_node(self.workspace.scene) if self.is_blinded else None
-        nodes = [node for node in (self.node, second) if node is not None]
+        nodes = [*self._nodes(), *([second] if second is not None else [])]
         if [node for node, _tag in self._watched] != nodes:
             self._unwatch()
             for node in nodes:

@@ -25,6 +25,8 @@ FINGERPRINT = f"{MODULE}.fingerprint"
 MEASURED = f"{MODULE}.measured"  # attribute of a segmentation node: its fingerprint when it was measured
 FOLDER = f"{MODULE}.case"
 EDITED = " (edited)"
+EARLIER = " (earlier)"  # of a card whose landmarks the case no longer holds
+CARD = f"{MODULE}.card"  # attribute of a landmarks node: id of the card that placed them
 
 Node = slicer.vtkMRMLNode
 
@@ -73,33 +75,55 @@ def node_of(scene: slicer.vtkMRMLScene, volume_node: Node, role: str) -> Node | 
     return parameters and parameters.GetNodeReference(role)
 
 
-def claim(scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str, name: str) -> Node:
+def nodes_of(scene: slicer.vtkMRMLScene, volume_node: Node, role: str) -> list[Node]:
+    """All nodes that show one part of a volume's case: of landmarks, one per card that placed some."""
+    parameters = parameter_node(scene, volume_node)
+    count = parameters.GetNumberOfNodeReferences(role) if parameters else 0
+    return [node for node in (parameters.GetNthNodeReference(role, n) for n in range(count)) if node]
+
+
+def claim(
+    scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str, name: str, card: str = ""
+) -> Node:
     """The node to write this role into: the case's own if nobody touched it, else a new one.
 
     Args:
         role: node reference role in the parameter node.
         kind: MRML class of the node.
         name: its name, where it is new.
+        card: whose node it is, where a role has one per card. A node that doesn't say is of the one card
+            that there was before.
     """
-    return last(claiming(scene, volume_node, role=role, kind=kind, name=name))
+    return last(claiming(scene, volume_node, role=role, kind=kind, name=name, card=card))
 
 
 def claiming(
-    scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str, name: str
+    scene: slicer.vtkMRMLScene, volume_node: Node, *, role: str, kind: str, name: str, card: str = ""
 ) -> Bites[Node]:
     """`claim` in bites, for a thread that must not block."""
     parameters = make_parameter_node(scene, volume_node)
-    node = parameters.GetNodeReference(role)
+    mine = (each for each in nodes_of(scene, volume_node, role) if (each.GetAttribute(CARD) or card) == card)
+    node = next(mine, None)
     if node is not None and (yield from fingerprinting(node)) != node.GetAttribute(FINGERPRINT):
-        node.SetName(node.GetName() + EDITED)
-        node.RemoveAttribute(FINGERPRINT)
-        parameters.AddNodeReferenceID(RELEASED, node.GetID())
+        release(parameters, node, role, EDITED)
         node = None
     if node is None:
         node = scene.AddNewNodeByClass(kind, f"{volume_node.GetName()} {name}")
-        parameters.SetNodeReferenceID(role, node.GetID())
+        parameters.AddNodeReferenceID(role, node.GetID())
         file_away(scene, volume_node, node)
+    if card:
+        node.SetAttribute(CARD, card)
     return node
+
+
+def release(parameters: Node, node: Node, role: str, why: str) -> None:
+    """Let a node go from a case: it keeps its place in the case's folder, and `why` is added to its name."""
+    node.SetName(node.GetName() + why)
+    node.RemoveAttribute(FINGERPRINT)
+    for n in reversed(range(parameters.GetNumberOfNodeReferences(role))):
+        if parameters.GetNthNodeReference(role, n) is node:
+            parameters.RemoveNthNodeReferenceID(role, n)
+    parameters.AddNodeReferenceID(RELEASED, node.GetID())
 
 
 def remove_case(scene: slicer.vtkMRMLScene, volume_node: Node) -> None:
@@ -115,7 +139,8 @@ def remove_case(scene: slicer.vtkMRMLScene, volume_node: Node) -> None:
     items = vtk.vtkIdList()
     hierarchy.GetItemChildren(folder, items, True)
     filed = [hierarchy.GetItemDataNode(items.GetId(n)) for n in range(items.GetNumberOfIds())]
-    for node in {*filter(None, filed), *filter(None, map(parameters.GetNodeReference, ROLES))}:
+    shown = [node for role in ROLES for node in nodes_of(scene, volume_node, role)]
+    for node in {*filter(None, filed), *shown}:
         if node is not volume_node:
             remove_node(scene, node)
     scene.RemoveNode(parameters)

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ct3d.cards import weights_folder
-from ct3d.case import Action, Answer, Case, PointReview
+from ct3d.case import Action, Answer, Case, PointReview, Step
 from ct3d.errors import DiskFull, InvalidRequest
 from ct3d.protocol.codec import decode
 from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.landmark_review import found_anew, review_of
+from CT3DAssistantLib.landmark_sets import cards_of, named
 from CT3DAssistantLib.redraft import with_drafted
 from CT3DAssistantLib.review import act
 
@@ -115,19 +116,29 @@ def restored(case: Case, kept: Case) -> Case:
     """The case with what a person did in the kept one, as if its tasks had run again over the kept one.
 
     What the program found is this case's. A verdict comes back where its point lies as it did (see
-    `found_anew`), unless the landmark was decided here too. Sentences that a person touched come back, unless
-    the sentence of the same fact was touched here too; so do questions and answers. A signature doesn't.
+    `found_anew`), unless the landmark was decided here too; landmarks of a card that wasn't run here come
+    back whole. Sentences that a person touched come back, unless the sentence of the same fact was touched
+    here too; so do questions and answers. A signature doesn't.
     """
-    merged = found_anew(kept, case.landmarks)
-    reviews = (_later(review_of(case, each.id), review_of(merged, each.id)) for each in case.landmarks)
+    merged = found_anew(kept, named(case).landmarks)
+    reviews = (_later(review_of(case, each.id), review_of(merged, each.id)) for each in merged.landmarks)
     actions = sorted((*merged.actions, *_not_in(merged, case.actions)), key=lambda action: action.at_utc)
     whole = replace(
         case,
+        landmarks=merged.landmarks,
+        provenance=(*_steps_of_others(kept, case), *case.provenance),
         reviews=tuple(each for each in reviews if each != PointReview(each.landmark)),
         answers=_all_answers(kept, case),
         actions=tuple(actions),
     )
     return act(_with_sentences(whole, kept), "restore", "case", f"work until {last_change(kept)}")
+
+
+def _steps_of_others(kept: Case, case: Case) -> tuple[Step, ...]:
+    """The steps of cards that placed landmarks in the kept case only."""
+    here, back = cards_of(case), cards_of(kept)
+    steps = (step for step in kept.provenance if step.task == "landmarks")
+    return tuple(step for step in steps if step.card in back and step.card not in here)
 
 
 def last_change(case: Case) -> str:

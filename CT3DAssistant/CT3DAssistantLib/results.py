@@ -3,7 +3,7 @@
 `merge` gives the case with the result in it; `show` writes the nodes that present it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
@@ -23,6 +23,7 @@ from ct3d.protocol.tasks import (
 )
 from CT3DAssistantLib.landmark_node import show_landmarks
 from CT3DAssistantLib.landmark_review import found_anew
+from CT3DAssistantLib.landmark_sets import cards_of, flags_of, named
 from CT3DAssistantLib.redraft import with_checked, with_drafted
 from CT3DAssistantLib.review import still_signed
 from CT3DAssistantLib.scene import add_attributes, add_report, adding_segmentation
@@ -64,7 +65,13 @@ def _(result: SegmentResult, _case: Case, stage: Stage) -> Iterable[None]:
 
 @merge.register
 def _(result: LandmarkResult, case: Case) -> Case:
-    return _noted(found_anew(case, result.landmarks), result.step, result.flags)
+    """Landmarks, flags and what was seen, in place of those of the same card; other cards' stay."""
+    card, case = result.step.card, named(case)
+    found = found_anew(case, tuple(replace(each, card=each.card or card) for each in result.landmarks))
+    saw = (*(each for each in case.saw if each.card != card), *((result.saw,) if result.saw else ()))
+    every = tuple(f"landmark/{each.id}" for each in result.landmarks)  # what a flag without evidence is about
+    flags = tuple(replace(flag, evidence=flag.evidence or every) for flag in result.flags)
+    return _noted(replace(found, saw=saw), result.step, flags, stale=flags_of(case, card))
 
 
 @show.register
@@ -136,15 +143,22 @@ def failed(case: Case, task: str, message: str) -> Case:
     return replace(case, flags=(*_without(case.flags, {flag.id}), flag))
 
 
-def _noted(case: Case, step: Step, flags: tuple[Flag, ...]) -> Case:
+def _noted(case: Case, step: Step, flags: tuple[Flag, ...], stale: Collection[Flag] | None = None) -> Case:
     """The case with a task's provenance and flags in place of those of its earlier run.
 
-    A signed report that no longer is what was signed is open again.
+    A signed report that no longer is what was signed is open again. Landmarks of another card keep their
+    step.
+
+    Args:
+        stale: the earlier run's flags; None: those of the same ids.
     """
     case = still_signed(case, f"{step.task} ran again")
-    gone = {flag.id for flag in flags} | {f"{step.task}_failed"}
-    provenance = tuple(each for each in case.provenance if each.task != step.task)
-    return replace(case, flags=(*_without(case.flags, gone), *flags), provenance=(*provenance, step))
+    ids = {flag.id for flag in flags}
+    stale = [flag for flag in case.flags if flag.id in ids] if stale is None else stale
+    left = tuple(flag for flag in _without(case.flags, {f"{step.task}_failed"}) if flag not in stale)
+    others = set(cards_of(case)) - {step.card} if step.task == "landmarks" else set()
+    provenance = tuple(each for each in case.provenance if each.task != step.task or each.card in others)
+    return replace(case, flags=(*left, *flags), provenance=(*provenance, step))
 
 
 def _without(flags: tuple[Flag, ...], ids: set[str]) -> tuple[Flag, ...]:

@@ -20,6 +20,7 @@ from ct3d.case import SECTIONS, Attribute, Case, Landmark, Point, Region
 from ct3d.errors import DiskFull, InvalidRequest
 from ct3d.imaging.exchange import BITE, Bites, last
 from ct3d.imaging.volume import Volume, right_handed
+from CT3DAssistantLib.landmark_sets import confidence_words, radius_words, title_of
 from CT3DAssistantLib.ownership import (
     CASE,
     MODULE,
@@ -322,9 +323,13 @@ def reading_layers_of(scene: Scene, volume_node: VolumeNode) -> Bites[dict[str, 
 def add_landmarks(
     scene: Scene, volume_node: VolumeNode, landmarks: tuple[Landmark, ...]
 ) -> slicer.vtkMRMLMarkupsFiducialNode:
-    """One control point per landmark, in the card's order; a missing one has the status "missing"."""
-    kind = "vtkMRMLMarkupsFiducialNode"
-    node = claim(scene, volume_node, role="landmarks", kind=kind, name="landmarks")
+    """One control point per landmark, in the card's order; a missing one has the status "missing".
+
+    Args:
+        landmarks: of one card; each card has a node of its own, named after volume and card.
+    """
+    kind, card = "vtkMRMLMarkupsFiducialNode", landmarks[0].card if landmarks else ""
+    node = claim(scene, volume_node, role="landmarks", kind=kind, name=title_of(card), card=card)
     node.CreateDefaultDisplayNodes()
     write_points(node, landmarks)
     stamp(node)
@@ -345,9 +350,10 @@ def write_points(node: slicer.vtkMRMLMarkupsFiducialNode, landmarks: tuple[Landm
 
 
 def description_of(landmark: Landmark) -> str:
-    """Definition, presence, confidence and note of a landmark, in one line."""
+    """Definition, presence, confidence, 90 % radius and note of a landmark, in one line."""
     state = {"present": "", "missing": "not found", "outside": "outside the field of view"}[landmark.presence]
-    parts = (landmark.definition, state, f"confidence {landmark.confidence:.2f}", landmark.note)
+    said = (confidence_words(landmark), radius_words(landmark), landmark.note)
+    parts = (landmark.definition, state, *said)
     return "; ".join(part.rstrip(".") for part in parts if part)
 
 

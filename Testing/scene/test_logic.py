@@ -1,6 +1,7 @@
 """The verbs of the assistant: chains of tasks over a client, and the whole analysis over a real worker."""
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,7 +128,8 @@ def a_node(a_session, a_phantom):
 def test_an_analysis_brings_every_result_into_case_and_scene(a_logic, a_node, a_session, a_phantom):
     case = a_logic.client.wait(a_logic.analyze(a_node))
     assert case == case_of(a_session.scene, a_node)
-    for part in ("regions", "landmarks", "attributes", "findings", "sentences", "saw"):
+    assert case.landmarks == tuple(replace(each, card="a_card") for each in a_phantom.case.landmarks)
+    for part in ("regions", "attributes", "findings", "sentences", "saw"):
         assert getattr(case, part) == getattr(a_phantom.case, part), part
     assert [each.task for each in case.provenance] == [
         "segment",
