@@ -1,4 +1,4 @@
-"""The command line face: analyze, ask, segment, landmarks, report, sample, doctor.
+"""The command line face: analyze, ask, segment, landmarks, report, evaluate, sample, doctor.
 
 Results go to standard output, progress and errors to standard error. Exit codes are those of ct3d.errors.
 """
@@ -190,6 +190,28 @@ def ask(arguments: argparse.Namespace, screen: Screen) -> int:
     return 0
 
 
+def evaluate(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Measure a model card on a folder of cases with known truth; prints one JSON object."""
+    from CT3DAssistantLib.evaluation import evaluate as run
+    from CT3DAssistantLib.exports.files import make_folder, write_file
+
+    if arguments.out:
+        make_folder(arguments.out.absolute().parent)
+    is_file = arguments.card.endswith(".toml")
+    card = Path(arguments.card).absolute() if is_file else arguments.card
+    options = {"data": arguments.data.absolute(), "card": card, "seed": arguments.seed}
+    options |= {"crops": arguments.crops}
+    if arguments.weights_folder:
+        options["weights-folder"] = arguments.weights_folder.absolute()
+    words = [f"--{name}={value}" for name, value in options.items()]
+    found = run(arguments.what, words, python=_worker_python(arguments), note=screen.note)
+    text = json.dumps(found, ensure_ascii=False, indent=1, sort_keys=True)
+    if arguments.out:
+        write_file(arguments.out, text + "\n")
+    print(text)
+    return 0
+
+
 def sample(arguments: argparse.Namespace, screen: Screen) -> int:
     """Fetch a sample CT from a registry package; the name then works as an input."""
     from CT3DAssistantLib.samples import fetch_sample, sample_scan, samples
@@ -327,6 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_scan_commands(commands)
     _add_case_commands(commands)
+    _add_evaluate_command(commands)
     _add_setup_commands(commands)
     return parser
 
@@ -359,6 +382,17 @@ def _add_case_commands(commands: Any) -> None:
                 "--section", action="append", default=[], choices=[*REPORT_REGIONS, "impression"]
             )
             command.add_argument("--temperature", type=float, default=0.0)
+
+
+def _add_evaluate_command(commands: Any) -> None:
+    command = _command(commands, evaluate)
+    command.add_argument("what", choices=["landmarks"])
+    command.add_argument("--data", type=Path, required=True, help="folder of pt_N.npz, laid out as OpenKBP's")
+    command.add_argument("--card", default="h3denet_headneck", help="id of the model card, or its TOML file")
+    command.add_argument("--weights-folder", type=Path, help="where the card's weights lie, if not as ever")
+    command.add_argument("--out", type=Path, help="write the JSON there, too")
+    command.add_argument("--seed", type=int, default=0, help="of the random fields of view")
+    command.add_argument("--crops", type=int, default=4, help="fields of view a case (default: 4)")
 
 
 def _add_setup_commands(commands: Any) -> None:

@@ -1,0 +1,83 @@
+"""Evaluations of a model card over a folder of cases, run by the worker's Python in a process of its own."""
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ct3d.errors import AssistantError, InvalidRequest, TaskFailed, error_of
+from CT3DAssistantLib.environment import LAST_LINES, PACKAGE_FOLDER, Note, environment_of
+
+MODULES = {"landmarks": "ct3d.training.evaluate_landmarks"}
+LACKS = re.compile(r"ModuleNotFoundError: No module named '(?!ct3d)(\w+)")
+
+
+def evaluate(what: str, options: list[str], *, python: Path, note: Note) -> dict[str, Any]:
+    """The JSON object of one evaluation.
+
+    Args:
+        what: a key of MODULES.
+        options: of that module's command line.
+        python: the worker's interpreter, with torch.
+        note: called with each line of progress.
+
+    Raises:
+        InvalidRequest: the training code is not in this installation, or that Python lacks a package.
+        AssistantError: what the evaluation raised; TaskFailed with its last lines where it broke.
+    """
+    module = MODULES[what]
+    if not PACKAGE_FOLDER.joinpath(*module.split(".")).with_suffix(".py").is_file():
+        raise InvalidRequest(
+            "The code that evaluates models is not part of this installation. Run this from a source tree."
+        )
+    code, told, said = _run([str(python), "-X", "utf8", "-m", module, *options], python, note)
+    if code:
+        raise _error(told, said, python)
+    return json.loads(told)
+
+
+def _run(command: list[str], python: Path, note: Note) -> tuple[int, str, list[str]]:
+    """Exit code, standard output, and the lines of standard error, which are noted as they come."""
+    said: list[str] = []
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=PACKAGE_FOLDER,
+                env=environment_of(python),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            raise InvalidRequest(f"{python} can't be run ({error}). Give another Python.") from error
+        try:
+            for line in process.stderr:
+                said.append(line.rstrip())
+                note(line.rstrip())
+            process.wait()
+        finally:  # nothing outlives the command, however it ends
+            process.kill()
+            process.wait()
+            process.stderr.close()
+        out.seek(0)
+        return process.returncode, out.read(), said
+
+
+def _error(told: str, said: list[str], python: Path) -> AssistantError:
+    lacking = LACKS.search(said[-1]) if said else None
+    if lacking:
+        return InvalidRequest(
+            f"{python} has no package {lacking[1]!r}, which an evaluation needs. Install "
+            "Resources/requirements-torch.txt there, or choose another Python with --worker-python."
+        )
+    if told.startswith('{"error"'):
+        error = json.loads(told)["error"]
+        return error_of(error["code"], error["message"])
+    tail = "\n".join(said[-LAST_LINES:])
+    return TaskFailed(f"The evaluation broke. Report it with these lines.\n{tail}")
