@@ -35,8 +35,8 @@ lint: $(VENV)/dev.ready
 	$(HOST) -m ruff format --check .
 	$(HOST) -m mypy
 
-parity: $(VENV)/worker-torch.ready $(VENV)/dev.ready
-	$(WORKER) -m pytest -q Testing/parity
+parity: $(VENV)/worker-torch.ready $(VENV)/dev.ready  ## the reference's vectors, one line a case; CT3D_GOLDEN=folder for others
+	$(WORKER) -m pytest -v Testing/parity
 
 bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/ui.ready
 	$(RUN) doctor --install

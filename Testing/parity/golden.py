@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMITTED = REPOSITORY / "Testing" / "golden"
 FAMILIES = ("h3denet",)  # folders of vectors whose networks are here already
+PROSE = {".md", ".txt", ".py"}  # beside the vectors, not of them
 WHOLE = ""  # the only part of a case without sub-cases
 
 
@@ -151,13 +152,11 @@ def cases_in(root: Path, label: str) -> list[Case]:
 
 def cases_of(folder: Path, prefix: str) -> list[Case]:
     """The cases whose files lie in that folder itself."""
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".md"]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix not in PROSE]
     arrays = [path for path in files if path.suffix == ".npz"]
     cases = [
         Case(
-            id=prefix
-            if len(arrays) == 1 and path.with_suffix(".json") not in files
-            else f"{prefix}/{path.stem}",
+            id=prefix if path.stem == "io" else f"{prefix}/{path.stem}",
             settings_file=companion(path, files, ".json"),
             arrays_file=path,
             weights_file=companion(path, files, ".safetensors"),

@@ -167,22 +167,23 @@ def loaded(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 def compare_gradients(case: Case, module: nn.Module, compare: Comparison) -> None:
-    """The length of each parameter's gradient, where the case tells them; None: never used, so left out."""
-    lengths = case.settings.get("grad_l2")
-    if lengths is None:
+    """The length of each parameter's gradient, where the case tells them; None: not on the graph."""
+    if "grad_l2" not in case.settings:
         return
-    ours = {name: value.grad.norm().item() for name, value in module.named_parameters()}
-    names = our_names(case.weights)
-    used = {name: length for name, length in lengths.items() if length is not None}
-    assert used.keys() == lengths.keys() & names.keys(), "what has a gradient isn't what the converter keeps"
-    assert {names[name] for name in used} == ours.keys()
-    noise = NO_GRADIENT * max(used.values())
-    off = {
-        name: abs(ours[names[name]] / length - 1) if length >= noise else float(ours[names[name]] >= noise)
-        for name, length in used.items()
-    }
+    lengths, names = case.settings["grad_l2"], our_names(case.weights)
+    ours = {name: value.grad for name, value in module.named_parameters()}
+    assert {names[name] for name in lengths if name in names} == ours.keys()
+    used = {name for name, ours_too in names.items() if name in lengths and ours[ours_too] is not None}
+    assert used == {name for name, length in lengths.items() if length is not None}
+    noise = NO_GRADIENT * max(lengths[name] for name in used)
+    off = {name: change(ours[names[name]].norm().item(), lengths[name], noise) for name in used}
     worst = max(off, key=off.get)
     compare(f"grad_l2, worst {worst}", off[worst], 0.0, atol=GRADIENT)
+
+
+def change(found: float, wanted: float, noise: float) -> float:
+    """Relative difference; below the noise, 0 where both are."""
+    return abs(found / wanted - 1) if wanted >= noise else float(found >= noise)
 
 
 def our_names(weights: Mapping[str, Tensor]) -> dict[str, str]:

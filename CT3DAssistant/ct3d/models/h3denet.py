@@ -131,6 +131,13 @@ class InstanceNorm(nn.InstanceNorm3d):
         return super().forward(x) if x.shape[2:].numel() > 1 else x - x
 
 
+class LeakyReLU(nn.LeakyReLU):
+    """In place where no gradient is wanted; else that would cost a copy, as an instance norm gives a view."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.negative_slope, inplace=not x.requires_grad)
+
+
 def halve(into: int, out: int) -> nn.Conv3d:
     """Convolution to half the size, rounded up."""
     return nn.Conv3d(into, out, 3, stride=2, padding=1)
@@ -138,9 +145,7 @@ def halve(into: int, out: int) -> nn.Conv3d:
 
 def convolve(into: int, out: int) -> nn.Sequential:
     """Convolution, instance norm, leaky ReLU; keeps the size."""
-    return nn.Sequential(
-        nn.Conv3d(into, out, 3, padding=1, bias=False), InstanceNorm(out), nn.LeakyReLU(0.01, inplace=True)
-    )
+    return nn.Sequential(nn.Conv3d(into, out, 3, padding=1, bias=False), InstanceNorm(out), LeakyReLU(0.01))
 
 
 class Encoder(nn.Module):
