@@ -37,7 +37,8 @@ def card_html(card: ModelCard, state: CardState | None) -> str:
 
 
 def _measured(card: ModelCard) -> str:
-    told = (f"{name.replace('_', ' ')}: {value}" for name, value in card.measured.items())
+    single = {name: value for name, value in card.measured.items() if not isinstance(value, dict)}
+    told = (f"{name.replace('_', ' ')}: {value}" for name, value in single.items())
     return "; ".join(told) or "not measured by this project."
 
 

@@ -1,8 +1,8 @@
 """Small cases laid out as OpenKBP's, and a card whose net has random weights."""
 
 import pytest
-from training.synthetic_headneck import write_case
-from training.tiny_card import write_tiny_card
+from synthetic_headneck import write_case
+from tiny_card import write_tiny_card
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,11 +81,9 @@ def test_subsets_share_out_the_known_landmarks(a_folder_of_cases, the_card):
 
 
 def test_the_mean_position_is_that_of_the_training_cases_where_the_card_knows_it(a_folder_of_cases, the_card):
-    from dataclasses import replace
-
     case = open_case(cases(a_folder_of_cases)[0])
     offsets = (case.landmarks_ras - middle(case.volume) + (0, 7.0, 0)).tolist()
-    card = replace(the_card, measured={"mean_position_mm": offsets})
+    card = replace(the_card, measured={"mean_position_mm": dict(zip(LANDMARKS, offsets))})
     find = Oracle(a_folder_of_cases)
     found = evaluate([case_path(a_folder_of_cases, 1)], card, find, seed=0, crops=0, note=lambda _text: None)
     assert found["mean_position"]["learnt_on"] == "training cases"
@@ -94,8 +93,6 @@ def test_the_mean_position_is_that_of_the_training_cases_where_the_card_knows_it
 
 
 def test_radii_of_the_card_are_held_against_the_errors(a_folder_of_cases, the_card):
-    from dataclasses import replace
-
     radii = [4.0 if n < 5 else 6.0 for n in range(11)]
     card = replace(
         the_card, landmarks=tuple(replace(s, radius_mm=r) for s, r in zip(the_card.landmarks, radii))

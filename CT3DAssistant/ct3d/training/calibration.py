@@ -1,10 +1,11 @@
-"""From a heat map's peak to a probability of presence."""
+"""From a heat map's peak to a probability of presence; how radii do on cases that they don't come from."""
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from ct3d.errors import InvalidRequest
+from ct3d.training.conformal import SHARE, conformal_radii, coverage
 
 
 def fit_presence(peaks: np.ndarray, is_present: np.ndarray) -> tuple[float, float]:
@@ -43,3 +44,15 @@ def fit_presence(peaks: np.ndarray, is_present: np.ndarray) -> tuple[float, floa
     if slope <= 0:
         raise InvalidRequest("The peak is no higher where the landmark is present. Train the net first.")
     return float(slope / spread), float(offset - slope * middle / spread)
+
+
+def left_one_out(errors: np.ndarray, scales: np.ndarray, share: float = SHARE) -> dict:
+    """Coverage of each case's errors by radii that the other cases gave; the scales come from elsewhere.
+
+    Args:
+        errors: (N, L) mm; NaN: no truth.
+        scales: (L,) mm, of cases that aren't among these.
+        share: to be held.
+    """
+    radii = [conformal_radii(np.delete(errors, n, axis=0), scales, share) for n in range(len(errors))]
+    return coverage(errors, np.stack(radii))

@@ -32,7 +32,7 @@ from ct3d.training.openkbp import LANDMARKS, cases, open_case
 from ct3d.training.scores import Finder, Scores, mean_position, middle, product, score
 
 CLEAR_MM = 10.0  # a landmark farther than this from the cut lies plainly inside or outside
-MEAN_POSITION = "mean_position_mm"  # in a card's measured section
+MEAN_POSITION = "mean_position_mm"  # in a card's measured section: landmark id → RAS mm from the middle
 Note = Callable[[str], None]
 
 log = logging.getLogger("evaluate_landmarks")
@@ -203,7 +203,7 @@ def fingerprint(paths: list[Path]) -> str:
 def _baseline(paths, scans, card):
     """The same errors of a finder that always answers the mean position, learnt on the training cases."""
     given = card.measured.get(MEAN_POSITION)
-    offsets = np.array(given) if given else mean_offsets(whole_views(paths))
+    offsets = np.array([given[name] for name in LANDMARKS]) if given else mean_offsets(whole_views(paths))
     always = score(whole_views(paths), mean_position(offsets), lambda _text: None)
     of = {"supported": scans.supported, "all": scans.inside}
     tables = {name: pooled_metrics(np.where(mask, always.errors_mm, np.nan)) for name, mask in of.items()}

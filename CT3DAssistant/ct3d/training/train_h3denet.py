@@ -84,7 +84,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, samples: Path, until: int | 
     card = load_card(recipe.card)
     own = [open_case(path) for path in cases(data / "openkbp" / "train")]
     held_out = [open_case(path) for path in cases(data / "openkbp" / "validation")]
-    negatives = [read_negative(_find(name, data, samples), recipe) for name in recipe.negatives]
+    negatives = [read_negative(find_scan(name, data, samples), recipe) for name in recipe.negatives]
     grid = grid_of(card, recipe)
     windows = Windows(own, negatives, grid=grid, looks=recipe.looks, seed=recipe.seed)
     torch.manual_seed(recipe.seed)
@@ -114,6 +114,11 @@ def build(recipe: Recipe, card: ModelCard) -> nn.Module:
     if recipe.net == "unet":
         return UNet(3, 2, len(card.landmarks), norm="instance", **recipe.config)
     return HeatmapNet(decode(Config, {**card.config, **recipe.config}, f"config of {card.id}"))
+
+
+def find_scan(name: str, data: Path, samples: Path) -> Path:
+    """Where a recipe's scan lies: in the folder of data, or among the fetched samples."""
+    return next((folder / name for folder in (data, samples) if (folder / name).exists()), data / name)
 
 
 def read_negative(path: Path, recipe: Recipe) -> LandmarkCase:
@@ -160,10 +165,6 @@ def _fixed_windows(held_out, grid, seed):
     still = Looks(0.0, 0.0, 0.0, 0.0, 0.0, mirror=0.0, cut=0.0, gain=0.0, offset_hu=0.0, noise_hu=0.0)
     still = replace(still, unknown_kept=1.0, outline=0.0)
     return [Windows([case], [], grid=grid, looks=still, seed=seed).sample(0) for case in held_out]
-
-
-def _find(name, data, samples):
-    return next((folder / name for folder in (data, samples) if (folder / name).exists()), data / name)
 
 
 def _describe(recipe, net, own, out):
