@@ -24,7 +24,7 @@ from CT3DAssistantLib.landmark_review import (
     undefine,
     undefine_second,
 )
-from CT3DAssistantLib.landmark_sets import cards_of, latest_card, of_card
+from CT3DAssistantLib.landmark_sets import cards_of, confidence_words, latest_card, of_card
 from CT3DAssistantLib.ownership import (
     CARD,
     EARLIER,
@@ -74,6 +74,13 @@ def show_landmarks(
     node.RemoveAttribute(WRITTEN)
     show_review(node, case)
     return node
+
+
+def show_missing(scene: slicer.vtkMRMLScene, volume_node: Any, case: Case) -> None:
+    """Write the landmarks of those cards that have no node yet."""
+    for card in cards_of(case):
+        if node_of_card(scene, volume_node, card) is None:
+            show_landmarks(scene, volume_node, case, card)
 
 
 def shown_of(node: MarkupsNode, case: Case) -> Case:
@@ -127,7 +134,7 @@ def described(landmark: Landmark, review: PointReview) -> str:
     if review.verdict == "accepted":
         return f"{said}; {decided}"
     definition = landmark.definition.rstrip(".")
-    return f"{definition}; {decided}; the program's confidence {landmark.confidence:.2f}"
+    return f"{definition}; {decided}; the program: {confidence_words(landmark)}"
 
 
 def take_in(node: MarkupsNode, case: Case) -> Case:

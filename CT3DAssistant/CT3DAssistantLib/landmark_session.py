@@ -110,6 +110,11 @@ class LandmarkSession:
         return notes_of(self.case, self.card) if self.case else ()
 
     @property
+    def cards(self) -> tuple[str, ...]:
+        """Ids of all cards that placed landmarks in the chosen volume."""
+        return cards_of(self.whole) if self.whole else ()
+
+    @property
     def can_undo(self) -> bool:
         return self.case is not None and last_decision(self.case, second=self.is_blinded) is not None
 

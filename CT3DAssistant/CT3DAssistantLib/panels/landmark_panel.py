@@ -10,6 +10,7 @@ from ct3d.case import RESEARCH_USE, Case, Point
 from ct3d.protocol.messages import Progress
 from CT3DAssistantLib.landmark_review import Entry, progress
 from CT3DAssistantLib.landmark_session import LandmarkSession
+from CT3DAssistantLib.landmark_sets import card_of, title_of
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.panels.keys import panel_keys, switch_keys
 from CT3DAssistantLib.panels.landmark_export import LandmarkExport
@@ -26,6 +27,7 @@ from CT3DAssistantLib.panels.panel import Panel
 from CT3DAssistantLib.panels.recovery_offer import RecoveryOffer
 from CT3DAssistantLib.readers import distances, second_progress
 
+ICON = 16  # pixels
 KEYS = {"accept": "A", "reject": "R", "move": "M", "undefine": "U", "next": "N"}
 PICTURES = {name: name for name in KEYS} | {"undefine": "undefined"}
 
@@ -41,6 +43,7 @@ class LandmarkPanel(Panel):
         )
         self._is_here = False  # the person is in the module
         self._job: Any = None
+        self._followed: tuple[Any, str] = (None, "")  # volume and evidence that were selected last
         self._keys = panel_keys(self.widget, KEYS)
         self._undo_key = panel_keys(self.widget, {"undo": "Ctrl+Z"})
         self._offer = RecoveryOffer(self)
@@ -50,6 +53,7 @@ class LandmarkPanel(Panel):
             getattr(self.ui, f"{name}Button").icon = icon(PICTURES[name])
         self.ui.undoButton.icon = icon("restore")
         self.ui.noticeLabel.text = RESEARCH_USE
+        self.ui.noteIcon.setPixmap(icon("info").pixmap(ICON, ICON))
         prepare_table(self.ui.queueTable)
         prepare_table(self.ui.readersTable)
 
@@ -66,6 +70,7 @@ class LandmarkPanel(Panel):
         self.on(ui.keysCheck, "toggled(bool)", self.onKeys)
         self.on(ui.zoomCheck, "toggled(bool)", self.onZoom)
         self.on(ui.secondCheck, "toggled(bool)", self.onSecond)
+        self.on(ui.setCombo, "currentIndexChanged(int)", self.onSet)
         self.on(ui.findButton, "clicked()", self.onFind, _("Landmarks can't be found."))
         self.on(self.widget, "contentsCollapsed(bool)", lambda _folded: self._show_aids())
 
@@ -79,15 +84,24 @@ class LandmarkPanel(Panel):
         else:
             fill_queue(self.ui.queueTable, self.session.entries())
         self._show_progress(case)
+        self._show_sets()
         self._show_current()
         self._show_readers(case)
         self._show_buttons()
 
     def select(self, evidence: str) -> None:
+        followed, self._followed = self._followed, (self.workspace.volume_node, evidence)
+        if (
+            followed == self._followed
+        ):  # shown anew, not chosen anew: other landmarks may be under review by now
+            return
         kind, _slash, name = evidence.partition("/")
-        case = self.session.case
+        case = self.session.whole
         if kind == "landmark" and case and case.entry(evidence) and not self.session.is_blinded:
-            self.session.current = name
+            is_other = self.session.card != card_of(case, case.entry(evidence))
+            self.session.turn_to(name)
+            if is_other:
+                self.refresh()
             self._show_current()
 
     def enter(self) -> None:
@@ -115,6 +129,21 @@ class LandmarkPanel(Panel):
         else:
             done, whole = progress(case)
             self.ui.progressLabel.text = _("{done} of {whole} reviewed").format(done=done, whole=whole)
+
+    def _show_sets(self) -> None:
+        """Whose landmarks there are, where two models placed some; and what to know of those shown."""
+        ui, session = self.ui, self.session
+        ui.setCombo.blockSignals(True)
+        ui.setCombo.clear()
+        for card in session.cards:
+            ui.setCombo.addItem(title_of(card), card)
+        if session.cards:
+            ui.setCombo.currentIndex = session.cards.index(session.card)
+        ui.setCombo.blockSignals(False)
+        ui.setRow.visible = len(session.cards) > 1
+        notes = () if session.is_blinded else session.notes
+        ui.noteRow.visible = bool(notes)
+        ui.noteLabel.text = "\n".join(notes)
 
     def _show_current(self) -> None:
         ui, session = self.ui, self.session
@@ -197,6 +226,12 @@ class LandmarkPanel(Panel):
         name = id_in_row(self.ui.queueTable, row)
         if name and name != self.session.current:
             self._go(name)
+
+    def onSet(self, row: int) -> None:
+        card = self.ui.setCombo.itemData(row)
+        if card in self.session.cards and card != self.session.card:
+            self.session.choose(card)
+            self.refresh()
 
     def onKeys(self, is_on: bool) -> None:
         self._show_aids()

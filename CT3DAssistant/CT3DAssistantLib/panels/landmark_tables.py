@@ -5,8 +5,9 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from ct3d.case import Case
+from ct3d.case import Case, Landmark
 from CT3DAssistantLib.landmark_review import Entry, review_of
+from CT3DAssistantLib.landmark_sets import has_probability
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.readers import PAIRS, SDR_MM, Distances, agreement, to_second
 
@@ -50,12 +51,17 @@ def fill_queue(table: Any, entries: tuple[Entry, ...]) -> None:
         landmark, verdict = entry.landmark, entry.review.verdict
         _put(table, row, 0, landmark.title, landmark.id, tip=landmark.definition)
         _put(table, row, 1, state_word(verdict), picture=ICONS[verdict], tip=entry.review.decided_utc)
-        has_point = landmark.presence == "present"
-        confidence = f"{landmark.confidence:.2f}" if has_point else _("none")
-        _put(table, row, 2, confidence, tip=entry.why or _("Nothing speaks against it."))
+        _put(table, row, 2, _confidence(landmark), tip=entry.why or _("Nothing speaks against it."))
         if entry.flags:
             _put(table, row, 3, str(len(entry.flags)), picture="warning", tip="\n".join(entry.flags))
     _end(table)
+
+
+def _confidence(landmark: Landmark) -> str:
+    """How likely it is in the scan, of a calibrated net; else a score, where there is a point to score."""
+    if has_probability(landmark):
+        return f"{landmark.confidence:.0%}"
+    return f"{landmark.confidence:.2f}" if landmark.presence == "present" else _("none")
 
 
 def fill_blinded(table: Any, case: Case) -> None:

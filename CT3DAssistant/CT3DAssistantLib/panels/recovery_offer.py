@@ -5,6 +5,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ct3d.case import Case
+from CT3DAssistantLib.landmark_node import show_missing
 from CT3DAssistantLib.panels.icons import icon
 from CT3DAssistantLib.recovery import Kept, restored
 
@@ -39,7 +40,8 @@ class RecoveryOffer:
         """Take the kept work into the case."""
         if self._kept is not None:
             kept, self._kept = self._kept, None
-            self._workspace.change(restored, kept.case)
+            case = self._workspace.change(restored, kept.case)
+            show_missing(self._workspace.scene, self._workspace.volume_node, case)
         self._show()
 
     def onDismiss(self) -> None:
