@@ -48,8 +48,10 @@ def test_what_was_logged_after_the_last_save_is_logged_once(a_run, tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 8]
 
 
-def test_the_average_is_kept_beside_the_last_weights_and_differs_from_them(a_run, tmp_path):
+def test_the_average_is_the_net_at_first_and_runs_behind_it_later(a_run, tmp_path):
     run = a_run("average")
+    run.go(5)
+    assert torch.equal(run.net.state_dict()["0.weight"], run.average.module.state_dict()["0.weight"])
     run.go(12)
     last, average = run.net.state_dict(), run.average.module.state_dict()
     assert not torch.equal(last["0.weight"], average["0.weight"])

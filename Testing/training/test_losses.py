@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from ct3d.training import State
 from ct3d.training.anchors import anchor_loss, anchor_positives, near_cells, reference_proposals
-from ct3d.training.losses import heatmap_loss, heatmap_target
+from ct3d.training.losses import heatmap_loss, heatmap_target, place_loss
 
 RADIUS = 4.0
 SHAPE = (14, 12, 10)
@@ -157,6 +157,35 @@ def test_the_loss_of_a_training_window_takes_a_small_part_of_a_second():
     started = time.process_time()
     heatmap_loss(maps, points, given, 8.0).backward()
     assert time.process_time() - started < 0.5  # measured: 0.02
+
+
+def test_the_place_loss_is_the_cross_entropy_written_out(some_maps, some_points):
+    loss = place_loss(some_maps, some_points, states(PRESENT, UNKNOWN, PRESENT), RADIUS)
+    sigma = RADIUS * (0.2 / 24) ** 0.5
+    cells = torch.stack(torch.meshgrid(*map(torch.arange, SHAPE), indexing="ij"), -1)
+    terms = []
+    for n in (0, 2):
+        target = torch.exp(-((cells - some_points[0, n]) ** 2).sum(-1) / (2 * sigma**2))
+        chances = torch.log_softmax(6 * some_maps[0, n].flatten(), 0)
+        terms.append(-(target / target.sum()).flatten() @ chances)
+    assert_close(loss, sum(terms) / 2)
+
+
+def test_the_place_loss_is_least_at_the_perfect_map(some_points):
+    perfect = heatmap_target(some_points, SHAPE, RADIUS).requires_grad_()
+    loss = place_loss(perfect, some_points, states(PRESENT, PRESENT, PRESENT), RADIUS)
+    moved = place_loss(perfect.roll(1, 2), some_points, states(PRESENT, PRESENT, PRESENT), RADIUS)
+    flat = place_loss(perfect * 0, some_points, states(PRESENT, PRESENT, PRESENT), RADIUS)
+    assert loss < moved and loss < flat
+    assert gradient(loss, perfect).abs().max() < 0.6  # of the 6 that a wrong voxel would get
+
+
+def test_missing_and_unknown_landmarks_take_no_part_in_the_place_loss(some_maps, some_points):
+    given = states(PRESENT, MISSING, UNKNOWN)
+    slope = gradient(place_loss(some_maps, some_points, given, RADIUS), some_maps)
+    assert slope[0, 0].abs().max() > 0 and not slope[0, 1:].any()
+    none = place_loss(some_maps, some_points, states(MISSING, MISSING, UNKNOWN), RADIUS)
+    assert none == 0 and not gradient(none, some_maps).any()
 
 
 def test_cells_near_a_landmark_are_a_cube_without_its_rim():

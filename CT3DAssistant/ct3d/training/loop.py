@@ -30,6 +30,7 @@ class Schedule:
     weight_decay: float = 5e-4
     warm_up: int = 100
     average: float = 0.998  # of the running mean of the weights, which is what is kept in the end
+    average_from: float = 0.4  # share of the steps after which it runs; until then it is the net itself
     largest_gradient: float = 1.0  # norm
     is_bf16: bool = True
 
@@ -101,6 +102,8 @@ class Run:
         nn.utils.clip_grad_norm_(self.net.parameters(), self.schedule.largest_gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.step < self.schedule.average_from * self.schedule.steps:
+            self.average.n_averaged.zero_()  # the next update copies
         self.average.update_parameters(self.net)
         self.step += 1
         return loss.item()

@@ -19,6 +19,7 @@ from ct3d.training import State
 
 PEAK = 2.0  # of the target, at the landmark
 BACKGROUND = -1.0  # of the target, farther than R from it
+SHARP = 6.0  # what `place_loss` multiplies maps by
 SHARPNESS = 0.2  # target = 2·exp(-d² / (0.2·R²)): a Gaussian of sigma = R·sqrt(0.1)
 
 
@@ -70,6 +71,39 @@ def heatmap_loss(maps: Tensor, points_kji: Tensor, states: Tensor, radius: float
         places, targets, weights = (torch.cat(each) for each in zip(*chosen))
     errors = F.smooth_l1_loss(voxels.index_select(0, places), targets, reduction="none")
     return (weights * errors).sum() / len(known)
+
+
+def place_loss(maps: Tensor, points_kji: Tensor, states: Tensor, radius: float) -> Tensor:
+    """How surprising the true places are: cross-entropy of the maps as distributions over all voxels.
+
+    Not of the paper. `heatmap_loss` alone has a plateau (every map the same everywhere) that a net leaves
+    only after many epochs; here every voxel competes with every other from the first step. The maps are
+    multiplied by SHARP before the softmax, and the true place is a Gaussian as narrow as a perfect map is
+    after that, so both losses have the same minimum.
+
+    Args:
+        maps: (B, L, D, H, W), raw output of the net.
+        points_kji: (B, L, 3) voxels along D, H, W; read only where present.
+        states: (B, L) of `State` numbers. Missing and unknown landmarks take no part.
+        radius: R in voxels, as in `heatmap_target`.
+
+    Returns:
+        A float32 scalar, the mean in nats over the present landmarks; 0 with a gradient of zeros without one.
+    """
+    _check(maps, points_kji, states)
+    there = states == State.PRESENT
+    if not there.any():
+        return 0.0 * maps.sum()
+    scores, points = SHARP * maps[there].float(), points_kji[there].float()
+    sigma = radius * (SHARPNESS / (2 * PEAK * SHARP)) ** 0.5
+    weights = [
+        torch.softmax(
+            -((torch.arange(size, device=maps.device) - points[:, n, None]) ** 2) / (2 * sigma**2), 1
+        )
+        for n, size in enumerate(maps.shape[2:])
+    ]
+    expected = torch.einsum("ndhw,nd,nh,nw->n", scores, *weights)
+    return (scores.flatten(1).logsumexp(1) - expected).mean()
 
 
 def reference_heatmap_loss(

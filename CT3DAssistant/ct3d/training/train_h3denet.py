@@ -28,7 +28,7 @@ from ct3d.protocol.codec import decode
 from ct3d.training import State
 from ct3d.training.data import Grid, Looks, Window, Windows
 from ct3d.training.loop import Run, Schedule
-from ct3d.training.losses import heatmap_loss
+from ct3d.training.losses import heatmap_loss, place_loss
 from ct3d.training.openkbp import LandmarkCase, cases, open_case
 
 WEIGHTS = "weights.safetensors"
@@ -44,6 +44,7 @@ class Recipe:
         net: the card's own, or MONAI's U-Net with the arguments in `config`.
         config: fields of the card's config that this run changes.
         radius_voxels: R of the target, see `losses.heatmap_target`.
+        place_weight: of `losses.place_loss` beside `losses.heatmap_loss`.
         negatives: CTs that show no landmark once their top is left away, relative to the folder of data.
         negative_top_mm: what is left away of them: it may show the lower neck.
     """
@@ -54,6 +55,7 @@ class Recipe:
     net: Literal["h3denet", "unet"] = "h3denet"
     config: dict[str, Any] = field(default_factory=dict)
     radius_voxels: float = 5.0
+    place_weight: float = 0.1
     looks: Looks = Looks()
     mirror_pairs: tuple[tuple[int, int], ...] = ((4, 5), (8, 9))
     negatives: tuple[str, ...] = ()
@@ -152,8 +154,9 @@ def _batch(windows: Windows, step: int, schedule: Schedule) -> list[Window]:
 
 def _loss(net: nn.Module, batch: list[Window], recipe: Recipe) -> Tensor:
     maps = _maps(net, torch.stack([each.image for each in batch]), recipe.schedule)
-    points = torch.stack([each.points_kji for each in batch])
-    return heatmap_loss(maps, points, torch.stack([each.states for each in batch]), recipe.radius_voxels)
+    truth = torch.stack([each.points_kji for each in batch]), torch.stack([each.states for each in batch])
+    shape, place = (loss(maps, *truth, recipe.radius_voxels) for loss in (heatmap_loss, place_loss))
+    return shape + recipe.place_weight * place
 
 
 def _maps(net, image, schedule):
