@@ -162,7 +162,7 @@ def test_want_of_memory_for_real_is_a_typed_error_and_the_next_request_works(a_c
         ("torch", OutOfMemory, "memory"),
         ("itk", OutOfMemory, "memory"),
         ("full", DiskFull, "full"),
-        ("package", TaskFailed, "lacks the package torch"),
+        ("package", TaskFailed, "lacks the package torch.*requirements-torch.txt"),
         ("exit", TaskFailed, "SystemExit"),
         ("unforeseen", TaskFailed, r"ValueError.*tasks\.py:\d+"),
     ],

@@ -11,6 +11,7 @@ NO_MEMORY = re.compile(r"bad_alloc|allocate memory|not enough memory|out of memo
 PATH = re.compile(r"([A-Za-z]:)?([\\/][^\\/'\"\n]*){2,}")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 CAUSE_CHARACTERS = 200
+FOR_NETS = {"torch", "monai", "safetensors", "transformers", "accelerate", "gguf"}  # installed on wish only
 
 
 def typed(error: BaseException) -> AssistantError:
@@ -27,12 +28,21 @@ def typed(error: BaseException) -> AssistantError:
         )
     if isinstance(error, ModuleNotFoundError):
         return TaskFailed(
-            f"The worker's Python lacks the package {error.name}. Run `ct3d-assistant doctor --install`."
+            f"The worker's Python lacks the package {error.name}. {_how_to_install(error.name)}"
         )
     return TaskFailed(
         f"The task broke: {type(error).__name__}: {_without_paths(str(error))} (in {place_of(error)}). "
         "This is a fault of the program: please report it with the log."
     )
+
+
+def _how_to_install(package):
+    if str(package).split(".")[0] in FOR_NETS:
+        return (
+            "This model is a net: install Resources/requirements-torch.txt there with pip (for a computer "
+            "without GPU requirements-torch-cpu.txt), or choose a model that needs none."
+        )
+    return "Run `ct3d-assistant doctor --install`."
 
 
 def is_out_of_memory(error: BaseException) -> bool:
