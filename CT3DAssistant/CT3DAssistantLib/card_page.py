@@ -7,6 +7,7 @@ from CT3DAssistantLib.weights import CardState
 
 STATES = {
     "here": "✔ here",
+    "shipped": "✔ comes with the program",
     "missing": "✖ missing",
     "broken": "✖ broken",
     "none needed": "✔ none needed",
@@ -28,11 +29,13 @@ def card_html(card: ModelCard, state: CardState | None) -> str:
         ("Task", TASKS.get(card.role, card.role)),
         ("Licence", card.license),
         ("Intended use", card.intended_use),
+        ("Made for", card.heatmaps.body_part if card.heatmaps else ""),
         ("Source", "; ".join(card.source)),
         ("Measured quality", _measured(card)),
+        ("Flags go by", card.limits.basis if card.limits else ""),
         ("Weights", _weights(card, state)),
     ]
-    lines = (f"<p style='margin:3px 0'><b>{topic}</b>: {escape(text)}</p>" for topic, text in rows)
+    lines = (f"<p style='margin:3px 0'><b>{topic}</b>: {escape(text)}</p>" for topic, text in rows if text)
     return f"<p style='margin:3px 0'><b>{escape(card.title)}</b></p>{''.join(lines)}"
 
 

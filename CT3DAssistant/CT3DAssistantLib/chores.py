@@ -64,7 +64,7 @@ def examine(arguments: argparse.Namespace) -> tuple[Any, ...]:
     """Look at the worker's Python: its packages and its device."""
     from CT3DAssistantLib.doctor import examine_python
 
-    return examine_python(arguments.python, foreign=arguments.foreign)
+    return examine_python(arguments.python, foreign=arguments.foreign, needs=_needs(arguments))
 
 
 def install(arguments: argparse.Namespace) -> str:
@@ -76,6 +76,7 @@ def install(arguments: argparse.Namespace) -> str:
         find_links=arguments.find_links,
         note=arguments.note,
         foreign=arguments.foreign,
+        needs=_needs(arguments),
     )
     return str(found.python)
 
@@ -121,10 +122,17 @@ def import_weights(arguments: argparse.Namespace) -> tuple[str, ...]:
     return weights.import_weights(arguments.source, arguments.weights)
 
 
+def _needs(arguments: argparse.Namespace) -> tuple[str, ...]:
+    from CT3DAssistantLib.profiles import profile_of
+
+    return profile_of(arguments.profile).needs
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("CT3DAssistantLib.chores", description=__doc__)
     parser.add_argument("--weights", type=Path, help="folder of weights; the user's own if it isn't given")
     parser.add_argument("--find-links", type=Path, help="folder of packages, for use offline")
+    parser.add_argument("--profile", default="", help="model profile that the worker's Python is for")
     commands = parser.add_subparsers(required=True, metavar="CHORE")
     _add(commands, read, path=Path, exchange=Path)
     _add(commands, fetch_sample, name=str)

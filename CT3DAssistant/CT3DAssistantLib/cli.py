@@ -20,6 +20,7 @@ from ct3d import __version__
 from ct3d.case import REPORT_REGIONS, RESEARCH_USE, SECTIONS, Answer, Case, Scope
 from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed
 from ct3d.protocol.codec import encode
+from CT3DAssistantLib.landmark_sets import confidence_words, radius_words
 from CT3DAssistantLib.review import standing, state_text
 
 CASE_FILE = "case.json"
@@ -148,7 +149,8 @@ def landmarks(arguments: argparse.Namespace, screen: Screen) -> int:
     with _sitting(arguments) as sitting:
         node = _open(arguments, sitting, screen)
         with screen.progress() as move:
-            sitting.finish(sitting.logic.segment(node, on_progress=move))
+            if not sitting.logic.sees_voxels_only("landmarks"):
+                sitting.finish(sitting.logic.segment(node, on_progress=move))
             case = sitting.finish(sitting.logic.find_landmarks(node, on_progress=move))
     path = write_landmarks(arguments.out, case)
     lines = [f"{each.title}: {_where(each)}" for each in case.landmarks]
@@ -236,21 +238,27 @@ def doctor(arguments: argparse.Namespace, screen: Screen) -> int:
     """Say what is there and what is missing; with --install, mend it."""
     from CT3DAssistantLib.doctor import examine, install
     from CT3DAssistantLib.environment import interpreter_of, worker_folder
+    from CT3DAssistantLib.profiles import profile_of
 
+    needs = profile_of(arguments.profile).needs
     if arguments.install:
         python = arguments.worker_python or interpreter_of(worker_folder())
-        install(python.absolute(), note=screen.note, find_links=arguments.find_links)
-    found = examine(_worker_python(arguments))
+        install(python.absolute(), note=screen.note, find_links=arguments.find_links, needs=needs)
+    found = examine(_worker_python(arguments), needs=needs)
     lines = [f"{'ok     ' if each.right else 'missing'} {each.title}: {each.state}" for each in found]
-    advice = [] if all(each.right for each in found) else ["Run `ct3d-assistant doctor --install`."]
-    screen.result("\n".join([*lines, *advice]), checks=tuple(found))
+    chosen = f" --profile {arguments.profile}" if arguments.profile else ""
+    if not all(each.right for each in found):
+        lines.append(f"Run `ct3d-assistant doctor --install{chosen}`.")
+    screen.result("\n".join(lines), checks=tuple(found))
     return 0 if all(each.right for each in found) else 3
 
 
 def _sitting(arguments: argparse.Namespace):
+    from CT3DAssistantLib.profiles import profile_of
     from CT3DAssistantLib.session import Sitting
 
-    return Sitting(_worker_python(arguments))
+    profile_of(arguments.profile)  # says so before a worker starts
+    return Sitting(_worker_python(arguments), arguments.profile)
 
 
 def _worker(arguments: argparse.Namespace):
@@ -338,7 +346,8 @@ def _where(landmark) -> str:
     if landmark.position_ras is None:
         return f"{landmark.presence}. {landmark.note}".strip()
     r, a, s = landmark.position_ras
-    return f"R {r:.1f}  A {a:.1f}  S {s:.1f} mm, confidence {landmark.confidence:.2f}"
+    said = ", ".join(filter(None, (confidence_words(landmark), radius_words(landmark))))
+    return f"R {r:.1f}  A {a:.1f}  S {s:.1f} mm, {said}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -360,6 +369,7 @@ def _add_scan_commands(commands: Any) -> None:
         command = _command(commands, run)
         command.add_argument("input", type=Path, help="NIfTI, NRRD, MHA, a DICOM folder, or a sample's name")
         command.add_argument("--out", type=Path, default=Path(out), help=f"where to write (default: {out})")
+        _add_profile_option(command)
         command.add_argument("--series", help="which series of a DICOM folder: its number or uid")
         if run is analyze:
             command.add_argument("--no-3d", action="store_true", help="leave the 3D picture out")
@@ -403,7 +413,13 @@ def _add_setup_commands(commands: Any) -> None:
     command.add_argument("--find-links", type=Path, help="folder of packages, for use offline")
     command = _command(commands, doctor)
     command.add_argument("--install", action="store_true", help="install packages and weights")
+    _add_profile_option(command)
     command.add_argument("--find-links", type=Path, help="folder of packages, for use offline")
+
+
+def _add_profile_option(command: argparse.ArgumentParser) -> None:
+    told = "model profile: standard, floor, transformers or headneck (default: standard)"
+    command.add_argument("--profile", default="", help=told)
 
 
 def _command(commands: Any, run: Any) -> argparse.ArgumentParser:

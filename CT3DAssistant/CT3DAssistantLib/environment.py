@@ -20,9 +20,14 @@ from CT3DAssistantLib.resources import resource_path
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]  # holds ct3d and CT3DAssistantLib
 NEEDED = ("numpy", "scipy", "SimpleITK", "xllamacpp")
-OPTIONAL = ("torch", "transformers")
+OPTIONAL = ("torch", "transformers", "monai")
 DOWNLOAD_MB, DISK_MB = 150, 600  # of what is needed, about
+TORCH_MB, TORCH_DISK_MB = (
+    300,
+    1500,
+)  # of torch and what goes with it on top; several times that for an NVIDIA GPU
 REQUIREMENTS = "requirements-worker.txt"
+TORCH_CPU, TORCH = "requirements-torch-cpu.txt", "requirements-torch.txt"
 LAST_LINES = 12
 CHECK = """
 import json, sys
@@ -49,7 +54,11 @@ class WorkerCheck:
     @property
     def missing(self) -> tuple[str, ...]:
         """Needed packages that are not installed."""
-        return tuple(name for name in NEEDED if not self.packages.get(name))
+        return self.lacks()
+
+    def lacks(self, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Needed packages that are not installed, and those of `more` that aren't."""
+        return tuple(name for name in (*NEEDED, *more) if not self.packages.get(name))
 
 
 def worker_folder() -> Path:
@@ -140,6 +149,7 @@ def install_worker(
     find_links: Path | None = None,
     note: Note = lambda _text: None,
     foreign: Environment = None,
+    needs: tuple[str, ...] = (),
 ) -> WorkerCheck:
     """Install what the worker needs, pinned and hash-checked, and return the new state.
 
@@ -148,6 +158,7 @@ def install_worker(
             environment is made in this user's own folder, from this Python or the running one.
         find_links: a folder that holds all the packages; the registry is then not asked.
         note: called with each line that pip says.
+        needs: what a profile asks for on top; any of it brings torch and all that goes with it.
 
     Raises:
         TaskFailed: if pip fails; the message ends with pip's last lines.
@@ -163,12 +174,25 @@ def install_worker(
     if not is_virtual(python):
         packages_folder().mkdir(parents=True, exist_ok=True)
         pip += ["--target", str(packages_folder()), "--upgrade"]
-    run(
-        [*pip, "-r", str(resource_path(REQUIREMENTS))],
-        note=note,
-        environment=environment_of(python, foreign),
-    )
+    environment = environment_of(python, foreign)
+    run([*pip, "-r", str(resource_path(REQUIREMENTS))], note=note, environment=environment)
+    if needs:
+        _install_torch(pip, note, environment)
     return check_worker(python, foreign)
+
+
+def _install_torch(pip: list[str], note: Note, environment: Environment) -> None:
+    """The build for a GPU where there is an NVIDIA one; else a CPU build, where pip knows of one."""
+    files = (TORCH,) if shutil.which("nvidia-smi") else (TORCH_CPU, TORCH)
+    for file in files:
+        try:
+            run([*pip, "-r", str(resource_path(file))], note=note, environment=environment)
+        except TaskFailed:
+            if file == files[-1]:
+                raise
+            note("There is no build of torch for processors only here: installing the general one.")
+        else:
+            return
 
 
 def remove_worker() -> None:

@@ -129,8 +129,16 @@ class AssistantLogic:
         return self._chain(volume_node, ("estimate", "segment"), on_progress, fresh=True)
 
     def find_landmarks(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
-        """Landmarks, from the masks as the scene shows them now."""
-        return self._chain(volume_node, ("landmarks",), on_progress)
+        """Landmarks from the masks as the scene shows them now, or by a net from the voxels.
+
+        A card that sees voxels only needs no analysis before. Landmarks of other cards stay.
+        """
+        fresh = self.sees_voxels_only("landmarks") and self.case_of(volume_node) is None
+        return self._chain(volume_node, ("landmarks",), on_progress, fresh=fresh)
+
+    def sees_voxels_only(self, task: str) -> bool:
+        """Whether the profile's card for a task looks at the volume and at no mask."""
+        return task == "landmarks" and load_card(self.profile.landmarks).heatmaps is not None
 
     def measure(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
         """Measurements from the masks as the scene shows them now, and what follows: findings, and a check of
@@ -262,7 +270,7 @@ class _Work:
             array = yield from storing_array(volume.array, self.logic.exchange_dir)
             self._ref = VolumeRef(array, volume.geometry.ijk_to_ras)
             self._started = replace(self._started, input=replace(self._started.input, sha256=array.sha256))
-        if task in SEES_MASKS and self._masks is None:
+        if task in SEES_MASKS and self._masks is None and not self.logic.sees_voxels_only(task):
             node = node_of(self.logic.scene, self.volume_node, "segmentation")
             self._measured = (yield from fingerprinting(node)) if node else ""
             layers, masks = (yield from reading_layers_of(self.logic.scene, self.volume_node)), []
@@ -284,7 +292,7 @@ class _Work:
         makers = {
             "estimate": lambda: EstimateParams("segment", card, self.volume.array.shape),
             "segment": lambda: SegmentParams(self._ref, card),
-            "landmarks": lambda: LandmarkParams(self._ref, self._masks, self.case.regions, card),
+            "landmarks": lambda: LandmarkParams(self._ref, self._masks or (), self.case.regions, card),
             "measure": lambda: MeasureParams(self._ref, self._masks, seen.regions, seen.landmarks),
             "findings": lambda: FindingsParams(seen, card),
             "report": lambda: ReportParams(seen, card, **self.asked),

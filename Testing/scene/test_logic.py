@@ -33,6 +33,7 @@ from CT3DAssistantLib.archive import ARCHIVE  # noqa: E402
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, worker_command  # noqa: E402
 from CT3DAssistantLib.logic import AssistantLogic  # noqa: E402
 from CT3DAssistantLib.ownership import node_of  # noqa: E402
+from CT3DAssistantLib.profiles import profile_of  # noqa: E402
 from CT3DAssistantLib.review import (  # noqa: E402
     edit_sentence,
     mark_reviewed,
@@ -142,6 +143,31 @@ def test_an_analysis_brings_every_result_into_case_and_scene(a_logic, a_node, a_
     assert np.array_equal(layers_of(a_session.scene, a_node)["organs"], a_phantom.layers["organs"])
     assert node_of(a_session.scene, a_node, "landmarks").GetNumberOfControlPoints() == 3
     assert "6.4 mm" in node_of(a_session.scene, a_node, "report").GetText()
+
+
+def test_a_net_places_landmarks_without_an_analysis_before_it(a_logic, a_node, a_session):
+    a_logic.profile = profile_of("headneck")
+    case = a_logic.client.wait(a_logic.find_landmarks(a_node))
+    ((task, asked),) = a_logic.client.asked
+    assert task == "landmarks" and asked.card == "h3denet_headneck"
+    assert asked.layers == () and asked.regions == ()
+    assert case == case_of(a_session.scene, a_node) and len(case.landmarks) == 3 and not case.regions
+    assert case.input.sha256 == asked.volume.array.sha256
+    assert node_of(a_session.scene, a_node, "landmarks").GetNumberOfControlPoints() == 3
+
+
+def test_rules_on_masks_place_no_landmarks_before_there_are_masks(a_logic, a_node):
+    with pytest.raises(InvalidRequest, match="no analysis of this volume yet"):
+        a_logic.find_landmarks(a_node)
+
+
+def test_what_a_net_saw_is_kept_once_per_card(a_logic, a_node, a_phantom, outcomes):
+    a_logic.client.wait(a_logic.analyze(a_node))
+    saw = replace(a_phantom.case.saw[0], card="a_card")
+    outcomes["landmarks"] = replace(outcomes["landmarks"], saw=saw)
+    for _ in range(2):
+        case = a_logic.client.wait(a_logic.find_landmarks(a_node))
+    assert [each.card for each in case.saw] == ["anatomy_rules", "a_card"]
 
 
 def test_the_name_of_a_node_does_not_reach_the_case(a_logic, a_node):

@@ -47,6 +47,14 @@ def a_step(task: str) -> Step:
     return Step(task, "", "", "", "cpu", "float32", 10.0)
 
 
+def test_a_profile_that_needs_torch_stops_where_the_workers_python_lacks_it():
+    lacking = device_line(a_worker(), profile_of("headneck"))
+    assert lacking.state == "stop" and lacking.models and "torch, monai" in lacking.text
+    able = a_worker(versions=VERSIONS | {"torch": "2.13.0", "monai": "1.6.1"})
+    assert device_line(able, profile_of("headneck")).state == "warning"  # no GPU
+    assert device_line(a_worker(), profile_of("floor")).state == "warning"
+
+
 @pytest.mark.parametrize(
     ("volume", "state", "says"),
     [
@@ -83,7 +91,8 @@ def test_values_that_can_be_no_ct_stop_the_analysis_with_what_to_do():
     ],
 )
 def test_the_device_is_told_as_the_worker_sees_it_and_the_profile_uses_it(device, profile, state, says):
-    line = device_line(a_worker(device), profile_of(profile))
+    versions = VERSIONS | dict.fromkeys(("torch", "transformers"), "1.0")
+    line = device_line(a_worker(device, versions), profile_of(profile))
     assert line.state == state and says in line.text
 
 

@@ -86,6 +86,25 @@ def rows(panel):
     ]
 
 
+def test_a_net_is_offered_without_an_analysis_and_rules_on_masks_are_not(a_workspace, spin):
+    import numpy as np
+
+    from ct3d.imaging.volume import Volume
+    from CT3DAssistantLib.panels.landmark_panel import LandmarkPanel
+    from CT3DAssistantLib.profiles import profile_of
+    from CT3DAssistantLib.scene import add_volume
+
+    voxels = np.full((20, 20, 20), -1000, np.int16)
+    a_workspace.volume_node = add_volume(a_workspace.scene, Volume(voxels, np.eye(4)))
+    panel = LandmarkPanel(a_workspace)
+    panel.open()
+    spin()
+    assert not panel.ui.findButton.enabled
+    a_workspace.profile = profile_of("headneck")
+    spin(lambda: panel.ui.findButton.enabled, within_s=5)
+    panel.close()
+
+
 def test_one_cards_landmarks_need_no_choice_and_no_note(a_panel):
     assert a_panel.session.card == CHEST
     assert a_panel.ui.setRow.isHidden() and a_panel.ui.noteRow.isHidden()

@@ -66,6 +66,39 @@ def test_every_card_is_listed_with_the_state_of_its_weights_and_can_be_read(a_mo
     assert ui.fetchButton.enabled and not ui.removeButton.enabled
 
 
+def test_weights_that_come_with_the_program_are_said_to_and_not_offered_for_removal(
+    a_model_panel, the_weights, spin, monkeypatch
+):
+    """The real file of the language model, as if it lay with the program."""
+    from ct3d.cards import load_card
+    from CT3DAssistantLib import weights
+
+    monkeypatch.setattr(weights, "shipped_weights_folder", lambda: the_weights.parent)
+    state = weights.card_state(load_card("smollm2_135m"), a_model_panel.weights_dir)
+    a_model_panel._states["smollm2_135m"] = state
+    a_model_panel._show_cards()
+    assert state_of(a_model_panel, "smollm2_135m") == "✔ comes with the program"
+    ui = a_model_panel.ui
+    assert not ui.removeButton.enabled and not ui.fetchButton.enabled and ui.importButton.enabled
+    assert str(the_weights) in ui.cardBrowser.plainText
+
+
+def test_the_card_of_the_head_and_neck_net_says_what_it_is_for_and_its_profile_what_it_needs(
+    a_model_panel, spin
+):
+    ui = a_model_panel.ui
+    choose(a_model_panel, "h3denet_headneck")
+    page = ui.cardBrowser.plainText
+    for word in ("Made for: head and neck", "OpenKBP", "Licence", "for research", "170 training cases"):
+        assert word in page
+    ui.profileCombo.setCurrentIndex(ui.profileCombo.findData("headneck"))
+    spin(lambda: "eleven landmarks" in ui.whenLabel.text, within_s=5)
+    assert ui.cardsTable.item(choose(a_model_panel, "h3denet_headneck"), 0).text().startswith("✔")
+    click(ui.installButton)
+    assert "torch, monai" in ui.askLabel.text and "450 MB" in ui.askLabel.text
+    click(ui.noButton)
+
+
 def test_the_profile_is_kept_with_the_scene_and_used_by_the_logic(a_model_panel, spin):
     ui, workspace = a_model_panel.ui, a_model_panel.workspace
     ui.profileCombo.setCurrentIndex(ui.profileCombo.findData("floor"))

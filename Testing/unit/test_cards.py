@@ -125,3 +125,7 @@ def test_weights_are_found_and_checked(a_card, tmp_path):
     (tmp_path / card.weights.file).write_bytes(b"something else")
     with pytest.raises(WeightsCorrupt, match="Delete it"):
         find_weights(card, (tmp_path,))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / card.weights.file).write_bytes(b"w")
+    right = tmp_path / "own" / card.weights.file
+    assert find_weights(card, (tmp_path, tmp_path / "own")) == right  # a broken copy hides no right one

