@@ -2,7 +2,9 @@
 
 The model is a line per task: memory = base + bytes per voxel, time = base + seconds per million voxels,
 both of the native grid. Constants of segment: measured on the demo CT (35 million voxels, 713 MB) and on the
-same with four times the slices (139 million, 1551 MB), rounded up by a fifth. Times are for two threads.
+same with four times the slices (139 million, 1551 MB), rounded up by a fifth. The landmark net's, on the same
+two: 782 and 1383 MB, 570 of them torch; its time grows with the body, 5 s of its base is the import of torch.
+Times are for two threads.
 """
 
 import math
@@ -31,6 +33,7 @@ class Cost:
 COSTS = {  # by task, or by task and card where the card makes the difference
     "segment": Cost(500, 11, 12, 0.25),
     "landmarks": Cost(150, 12, 1, 0.05),
+    "landmarks h3denet_headneck": Cost(700, 7.5, 7, 0.08),
     "measure": Cost(150, 16, 1, 0.06),
     "findings": Cost(150, 0, 0.5, 0),
     "report": Cost(450, 0, 10, 0),

@@ -93,7 +93,7 @@ def build_net(card: ModelCard) -> HeatmapNet:
     return HeatmapNet(config)
 
 
-def load_weights(net: HeatmapNet, path: Path) -> HeatmapNet:
+def load_weights(net: nn.Module, path: Path) -> nn.Module:
     """The net with the numbers of a safetensors file of any float type; no key may lack or be too many."""
     try:
         given = load_file(path)

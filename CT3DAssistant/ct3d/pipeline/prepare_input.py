@@ -3,6 +3,7 @@
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.prepare import prepare
 from ct3d.pipeline.job import Job
+from ct3d.pipeline.net_view import view_of
 from ct3d.protocol.tasks import PrepareParams, PrepareResult, VolumeRef
 
 
@@ -12,7 +13,15 @@ def run(params: PrepareParams, job: Job) -> PrepareResult:
     if card.input is None:
         raise InvalidRequest(f"{card.title} sees no voxels, only what was measured. Choose another model.")
     job.stage("resample", 0.0)
-    seen, way_back = prepare(job.volume(params.volume), card.input)
+    seen, saw = _shown(job.volume(params.volume), card)
     job.stage("store", 0.8)
     ref = VolumeRef(job.store(seen.array), seen.geometry.ijk_to_ras)
-    return PrepareResult(ref, way_back.saw(card.id), job.step("prepare", card))
+    return PrepareResult(ref, saw, job.step("prepare", card))
+
+
+def _shown(volume, card):
+    if card.heatmaps is not None:
+        view = view_of(volume, card)
+        return view.seen, view.saw(card.id)
+    seen, way_back = prepare(volume, card.input)
+    return seen, way_back.saw(card.id)
