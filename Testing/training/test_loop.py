@@ -59,6 +59,23 @@ def test_the_average_is_the_net_at_first_and_runs_behind_it_later(a_run, tmp_pat
     assert torch.equal(kept["average.module.0.weight"], average["0.weight"])
 
 
+def test_a_step_whose_gradient_overflows_changes_nothing_and_is_told(tmp_path):
+    net = nn.Linear(2, 1)
+
+    def loss_of(step):
+        return net(torch.ones(1, 2)).square().mean() * (float("inf") if step == 1 else 1.0)
+
+    run = Run(net, loss_of, SCHEDULE, tmp_path)
+    run.go(1)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    run.go(2)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    run.go(3)
+    assert not torch.equal(before["weight"], net.weight) and net.weight.isfinite().all()
+    lines = [json.loads(line) for line in (tmp_path / CURVE).read_text().splitlines()]
+    assert [line["step"] for line in lines if "skipped" in line] == [1]
+
+
 def test_the_rate_rises_then_falls_to_nothing():
     rates = [SCHEDULE.rate(step) for step in range(13)]
     assert rates[0] < rates[2] and max(rates) == rates[2] and rates[12] == pytest.approx(0)

@@ -99,8 +99,11 @@ class Run:
         self.net.train()
         loss = self.loss_of(self.step)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.schedule.largest_gradient)
-        self.optimizer.step()
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.schedule.largest_gradient)
+        if norm.isfinite():
+            self.optimizer.step()
+        else:
+            self.log(skipped=1)  # bfloat16 overflowed somewhere; the weights stay as they are
         self.optimizer.zero_grad(set_to_none=True)
         if self.step < self.schedule.average_from * self.schedule.steps:
             self.average.n_averaged.zero_()  # the next update copies
