@@ -15,6 +15,7 @@ from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.exports.sentences import REPORT_TITLES, banner, record, report_section
 from CT3DAssistantLib.labels import ORIGIN, PRESENCE, SEVERITY, STATES, SUPPORT, value_text
 from CT3DAssistantLib.landmark_review import review_of, reviewed_points
+from CT3DAssistantLib.landmark_sets import cards_of, has_probability, of_card, radius_words, title_of
 from CT3DAssistantLib.resources import resource_path
 from CT3DAssistantLib.review import state_text
 
@@ -215,9 +216,20 @@ def _bare(attribute: Attribute) -> str:
 
 
 def _landmarks(case: Case, links: _Links) -> str:
+    """A table per card that placed some, under the card's title where there are several."""
+    cards = cards_of(case)
+    tables = {card: _landmark_table(of_card(case, card), links) for card in cards}
+    if len(cards) < 2:
+        return "".join(tables.values())
+    return "".join(f"<p><b>{escape(title_of(card))}</b></p>{table}" for card, table in tables.items())
+
+
+def _landmark_table(case: Case, links: _Links) -> str:
     points = reviewed_points(case)
     rows = [_landmark_row(each, review_of(case, each.id), links) for each in points]
-    return _table(("Landmark", "Presence", "Confidence", "R, A, S in mm", "Definition"), rows)
+    is_share = any(map(has_probability, points))
+    said = "Probability that it is in the scan" if is_share else "Confidence"
+    return _table(("Landmark", "Presence", said, "R, A, S in mm", "Definition"), rows)
 
 
 def _landmark_row(landmark: Landmark, review: PointReview, links: _Links) -> tuple[str, ...]:
@@ -225,7 +237,9 @@ def _landmark_row(landmark: Landmark, review: PointReview, links: _Links) -> tup
     name = links.around(f"landmark/{landmark.id}", escape(landmark.title))
     meter = f'<meter min="0" max="1" value="{landmark.confidence:.2f}"></meter> {landmark.confidence:.0%}'
     decided = "" if review.verdict == "open" else f"{review.verdict.capitalize()} by a person."
-    text = " ".join(filter(None, (landmark.definition, landmark.note, decided)))
+    near = radius_words(landmark)
+    parts = (landmark.definition, near and f"The true place: {near}.", landmark.note, decided)
+    text = " ".join(filter(None, parts))
     meter, position = (f'<span class="whole">{each}</span>' for each in (meter, position))
     return name, PRESENCE[landmark.presence], meter, position, escape(text)
 

@@ -18,6 +18,7 @@ from ct3d.imaging.volume import ijk_from_ras
 from CT3DAssistantLib.exports.files import write_file, write_with
 from CT3DAssistantLib.landmark_node import marks_of
 from CT3DAssistantLib.landmark_review import review_of, reviewed_points
+from CT3DAssistantLib.landmark_sets import card_of
 from CT3DAssistantLib.plausibility import plausibility
 from CT3DAssistantLib.readers import PAIRS, SDR_MM, agreement, distances
 from CT3DAssistantLib.scene import write_points
@@ -29,7 +30,7 @@ REVIEW_COLUMNS = (
     *(f"program_{name}" for name in FRAMES),
     *("second_state", "second_utc"),
     *(f"second_{name}" for name in FRAMES),
-    *("flags", "definition", "input_sha256", "notice"),
+    *("flags", "definition", "card", "input_sha256", "notice"),
 )
 READERS_COLUMNS = ("landmark", *(f"{pair}_mm" for pair in PAIRS), "readers_disagree")
 
@@ -75,7 +76,8 @@ def _review_row(case: Case, found: Landmark, left: Landmark, flags: dict[str, tu
         *_both_frames(found.position_ras),
         *(review.second, review.second_utc),
         *_both_frames(review.second_ras),
-        *(" ".join(flags.get(found.id, ())), found.definition, case.input.sha256, case.notice),
+        *(" ".join(flags.get(found.id, ())), found.definition, card_of(case, found)),
+        *(case.input.sha256, case.notice),
     ]
 
 

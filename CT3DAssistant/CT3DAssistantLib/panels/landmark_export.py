@@ -1,6 +1,7 @@
 """The export buttons of the landmark panel."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from slicer.i18n import tr as _
 from ct3d.case import Case
 from ct3d.errors import InvalidRequest
 from CT3DAssistantLib.exports.landmarks import write_landmarks, write_readers, write_review, write_training
+from CT3DAssistantLib.landmark_sets import cards_of, of_card
 from CT3DAssistantLib.panels.icons import icon
 
 
@@ -30,8 +32,12 @@ class LandmarkExport:
         self._write((write_review, ".csv"), *readers)
 
     def onMarkups(self) -> None:
-        """The markups file that Slicer opens."""
-        self._write((write_landmarks, ".mrk.json"))
+        """The markups file that Slicer opens; one per card, where several placed landmarks."""
+        cards = cards_of(self._workspace.need_case())
+        if len(cards) < 2:
+            self._write((write_landmarks, ".mrk.json"))
+        else:
+            self._write(*((partial(_write_card, card), f"_{card}.mrk.json") for card in cards))
 
     def onTraining(self) -> None:
         """Labels to train on."""
@@ -51,3 +57,7 @@ class LandmarkExport:
         if not text or not Path(text).is_dir():
             raise InvalidRequest(_("Choose a folder to export to, then press the button again."))
         return Path(text)
+
+
+def _write_card(card: str, path: Path, case: Case) -> Path:
+    return write_landmarks(path, of_card(case, card))
