@@ -33,5 +33,6 @@ def middle_of(view) -> np.ndarray:
 
 def background_of(scene) -> set[str]:
     """IDs of the volumes that the slice views show."""
-    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
-    return {nodes.GetItemAsObject(n).GetBackgroundVolumeID() for n in range(nodes.GetNumberOfItems())}
+    from CT3DAssistantLib.ownership import nodes_of_class
+
+    return {node.GetBackgroundVolumeID() for node in nodes_of_class(scene, "vtkMRMLSliceCompositeNode")}

@@ -25,7 +25,7 @@ from CT3DAssistantLib.exports.landmarks import (  # noqa: E402
     write_training,
 )
 from CT3DAssistantLib.landmark_aids import off_masks, pointed_at, show_radius  # noqa: E402
-from CT3DAssistantLib.ownership import is_edited, node_of  # noqa: E402
+from CT3DAssistantLib.ownership import is_edited, node_of, nodes_of_class  # noqa: E402
 from CT3DAssistantLib.scene import case_of, load_mrb, save_case, save_mrb  # noqa: E402
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -368,8 +368,7 @@ def test_the_sphere_is_drawn_where_the_radius_is_known_and_is_neither_saved_nor_
 
 
 def models(scene):
-    nodes = scene.GetNodesByClass("vtkMRMLModelNode")
-    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    return nodes_of_class(scene, "vtkMRMLModelNode")
 
 
 def test_a_move_goes_where_the_mouse_points_else_where_the_slice_views_cross(a_session):

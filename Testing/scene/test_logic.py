@@ -32,7 +32,7 @@ from ct3d.protocol.tasks import (  # noqa: E402
 from CT3DAssistantLib.archive import ARCHIVE  # noqa: E402
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, worker_command  # noqa: E402
 from CT3DAssistantLib.logic import AssistantLogic  # noqa: E402
-from CT3DAssistantLib.ownership import node_of  # noqa: E402
+from CT3DAssistantLib.ownership import node_of, nodes_of_class  # noqa: E402
 from CT3DAssistantLib.profiles import profile_of  # noqa: E402
 from CT3DAssistantLib.review import (  # noqa: E402
     edit_sentence,
@@ -285,8 +285,7 @@ def test_the_text_in_the_scene_follows_what_a_person_writes(a_logic, a_node, a_s
 
 
 def archived(session, node):
-    nodes = session.scene.GetNodesByClass("vtkMRMLTextNode")
-    every = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    every = nodes_of_class(session.scene, "vtkMRMLTextNode")
     return [each for each in every if each.GetNodeReference(ARCHIVE) is node]
 
 

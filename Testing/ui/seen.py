@@ -59,8 +59,9 @@ def _plane(node: Any) -> list[float]:
 
 
 def _nodes(scene: Any, kind: str) -> list[Any]:
-    nodes = scene.GetNodesByClass(kind)
-    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    from CT3DAssistantLib.ownership import nodes_of_class
+
+    return nodes_of_class(scene, kind)
 
 
 def _panels(screen: Any) -> dict[str, Any]:

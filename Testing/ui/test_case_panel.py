@@ -169,9 +169,11 @@ def test_reset_asks_then_empties_the_scene_of_a_sample_and_its_results(a_case_pa
     assert shown(ui.askRow) and workspace.case is not None
     ui.yesButton.click()
     spin(lambda: workspace.volume_node is None, within_s=5)
+    from CT3DAssistantLib.ownership import nodes_of_class
+
     scene = workspace.scene
     for kind in ("ScalarVolume", "Segmentation", "MarkupsFiducial", "Table", "Text"):
-        left = [each.GetName() for each in scene.GetNodesByClass(f"vtkMRML{kind}Node")]
+        left = [each.GetName() for each in nodes_of_class(scene, f"vtkMRML{kind}Node")]
         assert not [name for name in left if "slicerio" in name or "CT" in name], (kind, left)
     spin(lambda: not shown(ui.clearButton), within_s=5)
     assert not ui.analyzeButton.enabled

@@ -274,8 +274,9 @@ def test_a_calibrated_radius_is_drawn_around_the_point_and_gone_when_it_is_moved
 
 
 def spheres(panel):
-    nodes = panel.workspace.scene.GetNodesByClass("vtkMRMLModelNode")
-    every = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    from CT3DAssistantLib.ownership import nodes_of_class
+
+    every = nodes_of_class(panel.workspace.scene, "vtkMRMLModelNode")
     return [node for node in every if node.GetName() == "90 % radius"]
 
 
