@@ -10,7 +10,7 @@ WORKER := $(VENV)/worker/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
 RUN := PYTHONPATH=CT3DAssistant $(HOST) -X utf8 -m CT3DAssistantLib.cli --worker-python $(WORKER)
 
-.PHONY: demo test lint bench parity train sample contact-sheet pictures icons lock clean
+.PHONY: demo test lint bench parity train calibrate-landmarks landmark-page sample contact-sheet pictures icons lock clean
 
 demo: $(VENV)/host.ready $(VENV)/worker.ready  ## a real chest CT in, a grounded case out
 	$(RUN) doctor --install
@@ -46,6 +46,22 @@ bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/u
 train: $(VENV)/worker-torch.ready $(VENV)/train.ready  ## RECIPE=..., DATA=the folder that holds openkbp/, RUN_FOLDER=where to
 	$(RUN) sample --all
 	cd CT3DAssistant && $(abspath $(WORKER)) -m ct3d.training.train_h3denet $(abspath $(RECIPE)) --data $(abspath $(DATA)) --out $(abspath $(RUN_FOLDER))
+
+MEASURE = cd CT3DAssistant && mkdir -p ../docs/results && $(abspath $(WORKER)) -X utf8 -m ct3d.training
+VALIDATION = $(abspath $(DATA))/openkbp/validation
+KEEP = > ../docs/results/part && mv ../docs/results/part ../docs/results# a program that breaks leaves an earlier result
+BASELINE = $(MEASURE).evaluate_landmarks --data $(VALIDATION) --recipe ct3d/training/recipes
+
+calibrate-landmarks: $(VENV)/train.ready  ## DATA=the folder that holds openkbp/; writes into the card, in some 30 minutes
+	$(MEASURE).calibrate_landmarks --data $(abspath $(DATA)) --train $(abspath $(DATA))/openkbp/train --validation $(VALIDATION) $(KEEP)/calibrate.json
+
+landmark-page: $(VENV)/train.ready  ## DATA=as above, RUNS=folder of the runs unet and no_attention; numbers and figures of docs/landmarks.md
+	$(MEASURE).evaluate_landmarks --data $(VALIDATION) $(KEEP)/evaluate_h3denet.json
+	$(BASELINE)/unet_headneck.toml --weights $(abspath $(RUNS))/unet/weights.safetensors $(KEEP)/evaluate_unet.json
+	$(BASELINE)/h3denet_headneck_no_attention.toml --weights $(abspath $(RUNS))/no_attention/weights.safetensors $(KEEP)/evaluate_no_attention.json
+	$(MEASURE).experiments_landmarks missing --data $(VALIDATION) $(KEEP)/missing.json
+	$(MEASURE).experiments_landmarks outline --data $(VALIDATION) $(KEEP)/outline.json
+	$(MEASURE).landmark_pages --results ../docs/results --page ../docs/landmarks.md
 
 contact-sheet: $(VENV)/host.ready $(VENV)/worker.ready  ## every sample CT analysed, on one picture
 	$(RUN) sample --all
