@@ -10,15 +10,14 @@ slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 from phantoms import show_all  # noqa: E402
 from pydicom.sr._concepts_dict import concepts  # noqa: E402
 
+from ct3d.cards import load_cards  # noqa: E402
 from ct3d.case import REPORT_REGIONS, Region  # noqa: E402
 from CT3DAssistantLib.ownership import array_of, node_of  # noqa: E402
 from CT3DAssistantLib.terminology import Code, landmark_term, segment_term  # noqa: E402
 
 ORGANS = ("body", "right_lung", "left_lung", "airways", "skeleton")
 LESIONS = ("nodule_1", "nodule_12", "effusion_right", "effusion_left")
-LANDMARKS = ["carina", "trachea_top", "aortic_arch_level", "nodule_1_center"] + [
-    f"{side}_{name}" for side in ("right", "left") for name in ("lung_apex", "lung_base", "diaphragm_dome")
-]
+LANDMARKS = ["nodule_1_center", *(each.id for card in load_cards() for each in card.landmarks)]
 SNOMED = [(code, meaning) for entry in concepts["SCT"].values() for code, (meaning, _) in entry.items()]
 SLICERS_OWN = {"123037004", "49755003"}  # categories whose wording is Slicer's, not the dictionary's
 
