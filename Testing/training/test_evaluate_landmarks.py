@@ -50,6 +50,21 @@ def test_a_shift_of_five_mm_is_an_error_of_five_mm(a_folder_of_cases, the_card):
         assert pooled["sdr"]["4"]["share"] == 0 and pooled["sdr"]["6"]["share"] == 1
 
 
+def test_each_case_stands_with_its_worst_landmark(a_folder_of_cases, the_card):
+    oracle = Oracle(a_folder_of_cases)
+
+    def misses_one(volume, known):
+        answer = oracle(volume, known)
+        answer.points_ras[3] += (0, 0, 11.0)
+        return answer
+
+    rows = measured(a_folder_of_cases, the_card, misses_one, crops=0)["by_case"]
+    assert list(rows) == ["pt_1", "pt_2", "pt_3"]
+    for row in rows.values():
+        assert row["worst"] == LANDMARKS[3] and row["worst_mm"] == 11
+        assert row["mre_mm"] == pytest.approx(11 / row["supported"], abs=0.01)
+
+
 def test_subsets_share_out_the_known_landmarks(a_folder_of_cases, the_card):
     found = measured(a_folder_of_cases, the_card, Oracle(a_folder_of_cases))["errors"]
     count = {name: found[name]["pooled"]["n"] for name in found}

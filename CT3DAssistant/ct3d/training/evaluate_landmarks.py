@@ -114,6 +114,7 @@ def evaluate(
     return {
         "card_sha256": card.sha256,
         "cases": {"count": len(paths), "names": [path.stem for path in paths], "sha256": fingerprint(paths)},
+        "by_case": case_table(scans),
         "date": datetime.now(UTC).date().isoformat(),
         "errors": error_tables(scans, card),
         "mean_position": _baseline(paths, scans, card),
@@ -156,6 +157,18 @@ def error_tables(scans: Scores, card: ModelCard) -> dict[str, Any]:
         )
         for name, mask in of.items()
     }
+
+
+def case_table(scans: Scores) -> dict[str, dict[str, Any]]:
+    """Of each case: how many supported landmarks, their mean error, and which is the worst."""
+    rows = {}
+    for name, row, shown in zip(scans.cases, scans.errors_mm, scans.supported):
+        rows[str(name)] = {"supported": int(shown.sum())}
+        if shown.any():
+            worst = int(np.where(shown, row, -1).argmax())
+            rows[str(name)] |= {"mre_mm": round(float(row[shown].mean()), 2), "worst": LANDMARKS[worst]}
+            rows[str(name)]["worst_mm"] = round(float(row[worst]), 2)
+    return rows
 
 
 def presence_tables(scans: Scores, cropped: Scores | None, *, seed: int, crops: int) -> dict[str, Any]:
