@@ -39,7 +39,8 @@ def test_an_oracle_errs_by_nothing_and_tells_every_absence(a_folder_of_cases, th
     assert presence["fields_of_view"] == 15
     assert presence["pooled"]["counts"]["true_absent"] > 10
     for kind in ("pooled", "clear", "told"):
-        assert presence[kind]["auroc"] == presence[kind]["f1"] == presence[kind]["f1_of_absence"] == 1
+        assert presence[kind]["f1"] == presence[kind]["f1_of_absence"] == 1
+    assert presence["pooled"]["auroc"] == presence["clear"]["auroc"] == 1
 
 
 def test_a_shift_of_five_mm_is_an_error_of_five_mm(a_folder_of_cases, the_card):
@@ -48,6 +49,20 @@ def test_a_shift_of_five_mm_is_an_error_of_five_mm(a_folder_of_cases, the_card):
         pooled = found["errors"][subset]["pooled"]
         assert pooled["mre_mm"] == pytest.approx(5.0)
         assert pooled["sdr"]["4"]["share"] == 0 and pooled["sdr"]["6"]["share"] == 1
+
+
+def test_errors_of_what_a_person_is_told_leave_out_what_they_are_not(a_folder_of_cases, the_card):
+    oracle = Oracle(a_folder_of_cases)
+
+    def overlooks_one(volume, known):
+        answer = oracle(volume, known)
+        answer.points_ras[3] += (0, 0, 11.0)
+        answer.told[3] = False
+        return answer
+
+    errors = measured(a_folder_of_cases, the_card, overlooks_one, crops=0)["errors"]
+    assert errors["supported"]["pooled"]["mre_mm"] > 0 == errors["told"]["pooled"]["mre_mm"]
+    assert errors["supported"]["pooled"]["n"] == errors["told"]["pooled"]["n"] + 3
 
 
 def test_each_case_stands_with_its_worst_landmark(a_folder_of_cases, the_card):
@@ -67,7 +82,7 @@ def test_each_case_stands_with_its_worst_landmark(a_folder_of_cases, the_card):
 
 def test_subsets_share_out_the_known_landmarks(a_folder_of_cases, the_card):
     found = measured(a_folder_of_cases, the_card, Oracle(a_folder_of_cases))["errors"]
-    count = {name: found[name]["pooled"]["n"] for name in found}
+    count = {name: each["pooled"]["n"] for name, each in found.items()}
     assert count["supported"] + count["not_supported"] == count["all"]
     by_case = {name: found["all"][name] for name in ("complete", "incomplete", "pooled")}
     assert [each["volumes"] for each in by_case.values()] == [2, 1, 3]

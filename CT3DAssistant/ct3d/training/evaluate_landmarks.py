@@ -138,12 +138,16 @@ def cropped_views(paths: list[Path], seed: int, count: int) -> Iterator[FieldOfV
 
 
 def error_tables(scans: Scores, card: ModelCard) -> dict[str, Any]:
-    """Errors and radii of supported landmarks, of the others, and of all: pooled, by landmark, by case."""
+    """Errors and radii of supported landmarks, of the others, and of all: pooled, by landmark, by case.
+
+    "told" are the supported ones that a person is shown; the main figure counts the others' best guess, too.
+    """
     radii = np.array([each.radius_mm if each.radius_mm is not None else np.nan for each in card.landmarks])
     of = {
         "supported": scans.supported,
         "not_supported": scans.inside & ~scans.supported,
         "all": scans.inside,
+        "told": scans.supported & scans.told,
     }
     drawn = np.where(scans.inside, State.PRESENT, State.UNKNOWN)
     return {
@@ -190,7 +194,7 @@ def presence_tables(scans: Scores, cropped: Scores | None, *, seed: int, crops: 
         "absent_share": round(float(cropped.absent_share.mean()), 4),
         "pooled": presence_metrics(present[known], cropped.presence[known]),
         "clear": presence_metrics(present[clear], cropped.presence[clear]),
-        "told": presence_metrics(present[known], cropped.told[known].astype(float)),
+        "told": presence_metrics(present[known], cropped.told[known].astype(float)) | {"auroc": None},
         "errors_inside": pooled_metrics(np.where(cropped.supported, cropped.errors_mm, np.nan)),
     }
     columns = ((n, name, known[:, n]) for n, name in enumerate(LANDMARKS))

@@ -25,6 +25,7 @@ SUBSETS = {
     "supported, all cases (main figure)": ("supported", "pooled"),
     "supported, complete cases": ("supported", "complete"),
     "supported, incomplete cases": ("supported", "incomplete"),
+    "supported, those told present": ("told", "pooled"),
     "not supported": ("not_supported", "pooled"),
     "all": ("all", "pooled"),
 }
