@@ -6,7 +6,7 @@ from synthetic_headneck import write_case
 
 from ct3d.cards import cards_folder, load_card
 from ct3d.imaging.volume import Volume, ijk_from_ras
-from ct3d.training.calibrate_landmarks import absent, calibrate, calibrated
+from ct3d.training.calibrate_landmarks import absent, calibrate, calibrated, main
 from ct3d.training.calibration import left_one_out
 from ct3d.training.conformal import coverage
 from ct3d.training.evaluate_landmarks import evaluate
@@ -100,3 +100,12 @@ def test_the_card_takes_calibration_and_measured_numbers_and_stays_a_card(
         for key, value in tomllib.loads((tmp_path / f"{ID}.toml").read_text()).items()
         if key not in ("measured", "landmarks")
     } == {key: value for key, value in was.items() if key not in ("measured", "landmarks")}
+
+
+def test_a_baselines_calibration_is_not_written_into_the_shipped_card(the_folders, tmp_path, capsys):
+    before = (cards_folder() / f"{ID}.toml").read_bytes()
+    train, validation = map(str, the_folders)
+    words = ["--train", train, "--validation", validation, "--data", str(tmp_path), "--recipe", "unet.toml"]
+    assert main(words) == 2
+    assert "Copy the card" in capsys.readouterr().err
+    assert (cards_folder() / f"{ID}.toml").read_bytes() == before

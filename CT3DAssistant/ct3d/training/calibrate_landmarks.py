@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ct3d.cards import ModelCard, cards_folder
-from ct3d.errors import AssistantError
+from ct3d.errors import AssistantError, InvalidRequest
 from ct3d.training import State
 from ct3d.training.calibration import fit_presence, left_one_out
 from ct3d.training.card_file import with_landmark_values, with_table
@@ -83,6 +83,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(given):
+    if given.recipe and not given.card.endswith(".toml"):
+        raise InvalidRequest(
+            "A recipe's calibration is not the shipped card's. Copy the card and give the copy's file as --card."
+        )
     card, net, weights = model_of(given)
     train, validation = cases(given.train), cases(given.validation)
     recipe = read_recipe(given.negatives_of)
