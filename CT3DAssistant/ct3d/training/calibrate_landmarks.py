@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(given):
     if given.recipe and not given.card.endswith(".toml"):
         raise InvalidRequest(
-            "A recipe's calibration is not the shipped card's. Copy the card and give the copy's file as --card."
+            "A recipe's calibration is not the shipped card's. Copy the card and give that file as --card."
         )
     card, net, weights = model_of(given)
     train, validation = cases(given.train), cases(given.validation)
@@ -221,7 +221,10 @@ def _short(summary):
 
 
 def _known(values):
-    return {key: value for key, value in values.items() if value is not None}
+    """Without what isn't known; millimetres to a hundredth."""
+    is_length = {"mre_mm", "sd_mm", "mean_position_mre_mm"}
+    known = {key: value for key, value in values.items() if value is not None}
+    return {key: round(value, 2) if key in is_length else value for key, value in known.items()}
 
 
 def _rounded(values, digits):
