@@ -68,7 +68,7 @@ def missing(paths: list[Path], find: Finder, *, seed: int, repeats: int) -> dict
     """
     views = _views(paths, seed, repeats)
     scores = score(views, find, log.info)
-    nearest = np.rint(scores.absent_share * 10).astype(int)
+    nearest = np.array([_tenth(share) for share in scores.absent_share])
     return {
         "experiment": "missing",
         "fields_of_view": len(scores),
@@ -97,7 +97,13 @@ def _views(paths: list[Path], seed: int, repeats: int) -> Iterator[FieldOfView]:
         for share in SHARES:
             rng = generator(seed, case.id, f"{share:g}")
             for side in rng.permutation(list(SIDES))[:repeats]:
-                yield crop(case, side=str(side), share=share, rng=rng)
+                view = crop(case, side=str(side), share=share, rng=rng)
+                if _tenth(view.absent_share) <= _tenth(SHARES[-1]):  # few landmarks make large steps
+                    yield view
+
+
+def _tenth(share: float) -> int:
+    return round(10 * share)
 
 
 def _missing_row(scores: Scores, percent: int) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def missing_table(found: dict[str, Any]) -> str:
             "mre": _round(row["mre_mm"], 1),
             "interval": "–".join(f"{each:.1f}" for each in row["mre_ci95_mm"] or ()) or None,
             "sdr": _percent(row["sdr_8_mm"]),
-            **{key: _round(row[key], 3) for key in ("auroc", "f1", "f1_of_absence")},
+            **{key: _round(row[key], 3) for key in ("auroc", "f1")},
+            "f1_of_absence": _round(row["f1_of_absence"], 3) if row["absent"] else None,
         }
         for row in found["rows"]
     ]
