@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ct3d.models.convolutions import convolve, halve
 from ct3d.models.routing_attention import (
     AttentionConfig,
     Block,
@@ -58,7 +59,7 @@ class Config:
     output_projection: bool = True
     kv_pool: Pooling = "identity"
     kv_pool_sizes: Quad = (1, 1, 1, 1)
-    fused: bool = True
+    fused: bool = True  # quick forms; without, equal to the reference to the last bit
     swap_axes: bool = False
     mlp_convolution: bool = False
     pre_norm: bool = True
@@ -124,30 +125,6 @@ class Config:
         )
 
 
-class InstanceNorm(nn.InstanceNorm3d):
-    """Instance norm without weights; a map of one voxel becomes 0, where PyTorch's own refuses."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if x.shape[2:].numel() > 1 else x - x
-
-
-class LeakyReLU(nn.LeakyReLU):
-    """In place where no gradient is wanted; else that would cost a copy, as an instance norm gives a view."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x, self.negative_slope, inplace=not x.requires_grad)
-
-
-def halve(into: int, out: int) -> nn.Conv3d:
-    """Convolution to half the size, rounded up."""
-    return nn.Conv3d(into, out, 3, stride=2, padding=1)
-
-
-def convolve(into: int, out: int) -> nn.Sequential:
-    """Convolution, instance norm, leaky ReLU; keeps the size."""
-    return nn.Sequential(nn.Conv3d(into, out, 3, padding=1, bias=False), InstanceNorm(out), LeakyReLU(0.01))
-
-
 class Encoder(nn.Module):
     """(B, in_channels, D, H, W) → four maps, at 1/4 to 1/32 of the size rounded up, fine to coarse."""
 
@@ -155,10 +132,10 @@ class Encoder(nn.Module):
         super().__init__()
         dims, stem = config.dims, config.dims[0] // 2
         self.downs = nn.ModuleList(
-            nn.Sequential(halve(into, out), InstanceNorm(out)) for into, out in zip(dims[:-1], dims[1:])
+            nn.Sequential(*halve(into, out, fused=config.fused)) for into, out in zip(dims[:-1], dims[1:])
         )
-        first = (halve(config.in_channels, stem), InstanceNorm(stem), nn.GELU())
-        self.downs.insert(0, nn.Sequential(*first, halve(stem, dims[0]), InstanceNorm(dims[0])))
+        first = (*halve(config.in_channels, stem, fused=config.fused), nn.GELU())
+        self.downs.insert(0, nn.Sequential(*first, *halve(stem, dims[0], fused=config.fused)))
         blocks = count()  # from the first to the last of all stages
         last = max(1, sum(config.depths) - 1)
         self.stages = nn.ModuleList(
@@ -233,11 +210,12 @@ class Up(nn.Module):
     def __init__(self, config: Config, into: int, skip: int, out: int):
         super().__init__()
         self.enlarge = SuperResolution(into) if config.upsampling == "super_resolution" else Double()
-        self.conv1, self.conv2 = convolve(into + skip, out), convolve(out, out)
+        self.conv1 = convolve(into + skip, out, fused=config.fused)
+        self.conv2 = convolve(out, out, fused=config.fused)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         d, h, w = skip.shape[2:]
-        return self.conv2(self.conv1(torch.cat([self.enlarge(x)[:, :, :d, :h, :w], skip], dim=1)))
+        return self.conv2(self.conv1((self.enlarge(x)[:, :, :d, :h, :w], skip)))
 
 
 class Double(nn.Module):
@@ -273,8 +251,9 @@ class InputMaps(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        half, full = config.fine_dims
-        self.at_half, self.at_full = convolve(config.in_channels, half), convolve(config.in_channels, full)
+        self.at_half, self.at_full = (
+            convolve(config.in_channels, width, fused=config.fused) for width in config.fine_dims
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.at_half(F.avg_pool3d(F.pad(x, (1, 1, 1, 1, 1, 1)), 3, stride=2)), self.at_full(x)
