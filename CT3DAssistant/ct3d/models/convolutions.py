@@ -42,7 +42,23 @@ class Convolution(nn.Conv3d):
 
     def one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution of one map; PyTorch gives some results in the other layout, small maps' for one."""
+        if is_lean(x) and x.shape[1] == 1:  # with a second channel, of zeros, PyTorch takes its quick way
+            x, weight = (F.pad(each, (0, 0, 0, 0, 0, 0, 0, 1)) for each in (x, weight))
         return laid_out(self._conv_forward(laid_out(x), weight, bias))
+
+
+class Mix(nn.Conv3d):
+    """A convolution of kernel 1: a matrix product, for which no layout has to be changed."""
+
+    def __init__(self, into: int, out: int, *, fused: bool = True):
+        super().__init__(into, out, 1)
+        self.fused = fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fused:
+            return super().forward(x)
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 class InstanceNorm(nn.InstanceNorm3d):

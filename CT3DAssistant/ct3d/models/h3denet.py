@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ct3d.models.convolutions import convolve, halve
+from ct3d.models.convolutions import Mix, convolve, halve
 from ct3d.models.routing_attention import (
     AttentionConfig,
     Block,
@@ -269,7 +269,7 @@ class HeatmapNet(nn.Module):
         self.backbone = Backbone(config)
         self.input_maps = InputMaps(config)
         self.up_half, self.up_full = Up(config, config.dims[0], half, half), Up(config, half, full, full)
-        self.head = nn.Conv3d(full, config.landmarks, 1)
+        self.head = Mix(full, config.landmarks, fused=config.fused)
 
     def forward(self, x: Tensor) -> Tensor:
         half, full = self.input_maps(x)
@@ -306,7 +306,7 @@ class AnchorNet(nn.Module):
         self.backbone = Backbone(config)
         self.fusion = FusionHead(config) if config.fusion else None
         width = config.dims[0] * (3 if config.fusion else 1)
-        self.head = nn.Conv3d(width, config.anchors * (3 + config.landmarks), 1)
+        self.head = Mix(width, config.anchors * (3 + config.landmarks), fused=config.fused)
 
     def forward(self, x: Tensor) -> Tensor:
         deep = self.backbone(x)
