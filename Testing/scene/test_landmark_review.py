@@ -486,9 +486,10 @@ def test_a_change_is_kept_in_a_private_folder_and_found_by_the_scans_hash(a_case
 
 def test_work_is_offered_to_a_case_that_lacks_it_and_to_no_other(a_case, a_recovery):
     case = landmark_review.accept(a_case, CARINA)
-    a_recovery.keep(landmark_review.reject(case, ARCH))
+    more = landmark_review.reject(case, ARCH)
+    a_recovery.keep(more)
     assert a_recovery.offer(a_case) and a_recovery.offer(case)
-    assert a_recovery.offer(landmark_review.reject(case, ARCH)) is None
+    assert a_recovery.offer(more) is None
     other = replace(a_case, input=replace(a_case.input, sha256="1" * 64))
     assert a_recovery.offer(other) is None
 
