@@ -38,7 +38,7 @@ lint: $(VENV)/dev.ready
 parity: $(VENV)/worker-torch.ready $(VENV)/dev.ready  ## the reference's vectors, one line a case; CT3D_GOLDEN=folder for others
 	$(WORKER) -m pytest -v Testing/parity
 
-bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/dev.ready $(VENV)/ui.ready
+bench: $(VENV)/host.ready $(VENV)/worker-torch.ready $(VENV)/train.ready $(VENV)/dev.ready $(VENV)/ui.ready
 	$(RUN) doctor --install
 	$(RUN) sample --all
 	PYTHONPATH=CT3DAssistant:Testing $(HOST) -m bench.run --worker-python $(abspath $(WORKER)) --out bench-output
