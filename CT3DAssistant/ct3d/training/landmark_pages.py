@@ -30,6 +30,10 @@ SUBSETS = {
     "all": ("all", "pooled"),
 }
 
+MISSING_FIGURE = (
+    "![Error and presence by the share of landmarks outside the field of view](images/landmarks_missing.png)"
+)
+
 log = logging.getLogger("landmark_pages")
 
 
@@ -67,7 +71,7 @@ def fill_page(page: Path, results: Path) -> None:
     if "calibrate" in found:
         fill(page, "radius", radius_table(found["calibrate"]))
     if "missing" in found:
-        fill(page, "missing", missing_table(found["missing"]))
+        fill(page, "missing", f"{missing_table(found['missing'])}\n\n{MISSING_FIGURE}")
         draw_missing(found["missing"], images / "landmarks_missing.png")
     if "outline" in found:
         fill(page, "outline", outline_table(found["outline"]))
