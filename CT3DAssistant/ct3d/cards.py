@@ -48,7 +48,7 @@ class LandmarkSpec:
     region: str = ""
     side: Side = "none"
     radius_mm: float | None = None  # holds the true place in 90 % of validation cases; None: not calibrated
-    presence: tuple[float, float] | None = None  # slope, offset: probability = sigmoid(slope * peak + offset)
+    presence: tuple[float, float] | None = None  # slope, offset: logit of presence = slope * peak + offset
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,21 @@ class LandmarkLimits:
 
 
 @dataclass(frozen=True)
+class LandmarkShape:
+    """Where a card's landmarks lie from one another, and how much that says about a scan showing them.
+
+    Attributes:
+        basis: what it was measured on, in words.
+        weights: of the signs that `pipeline.landmark_shape` names, added to the logit of presence.
+        places_mm: mean places, RAS mm about their middle, in the order of the landmarks.
+    """
+
+    basis: str
+    weights: tuple[float, float, float]
+    places_mm: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
 class HeatmapSpec:
     """How a net of heat maps is run over a volume, and what it was made for."""
 
@@ -107,6 +122,7 @@ class ModelCard:
     input: InputSpec | None = None
     landmarks: tuple[LandmarkSpec, ...] = ()
     limits: LandmarkLimits | None = None  # None: nothing is implausible
+    shape: LandmarkShape | None = None  # None: each landmark's presence is judged by its own map alone
     heatmaps: HeatmapSpec | None = None
     measured: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""  # of the card's own text; filled by load_card

@@ -36,8 +36,7 @@ def oracle_card(points_ras: dict[str, tuple], window_kji=(24, 16, 16), **more) -
         landmarks=specs,
         input=replace(card.input, value_range=(AIR, AIR + LONGEST)),
         heatmaps=HeatmapSpec(window_kji, 0.5, "head and neck"),
-        limits=None,
-        **more,
+        **{"limits": None, "shape": None} | more,
     )
 
 

@@ -15,7 +15,7 @@ from pace import assert_within, timed
 from safetensors.torch import save_file
 from torch import nn
 
-from ct3d.cards import LandmarkLimits, Weights, load_card
+from ct3d.cards import LandmarkLimits, LandmarkShape, Weights, load_card
 from ct3d.errors import InvalidRequest, TaskCancelled, WeightsCorrupt, WeightsMissing
 from ct3d.imaging.exchange import store_volume
 from ct3d.imaging.files import read_volume
@@ -193,6 +193,24 @@ def test_a_lone_landmark_is_not_believed(placed_by_oracle):
     assert (lone.presence, lone.position_ras, lone.confidence) == ("missing", None, 0.0)
     assert "none of the others" in lone.note
     assert len(placed.flags) == 1
+
+
+def test_the_others_can_speak_against_a_landmark_and_move_no_point(placed_by_oracle):
+    volume = a_ruler(*grid())
+    true = LandmarkShape("a test", (0.0, -3.0, 0.0), tuple(POINTS.values()))
+    wrong = replace(true, places_mm=(*true.places_mm[:3], (2.1, 30.6, 9.0)))  # the larynx 6 cm too high
+    found, _, _ = placed_by_oracle(volume, shape=true)
+    assert {each.presence for each in found.values()} == {"present"}
+    assert off_mm(found) < EXACT_MM
+    found, _, _ = placed_by_oracle(volume, shape=wrong)
+    assert found["larynx_centroid"].presence == "missing"
+    assert off_mm(found, {name: POINTS[name] for name in list(POINTS)[:3]}) < EXACT_MM
+
+
+def test_a_shape_without_a_place_for_each_landmark_is_refused(a_tiny_card):
+    shape = LandmarkShape("a test", (0.0,) * 3, ((0.0,) * 3,) * 4)
+    with pytest.raises(InvalidRequest, match="a place a landmark"):
+        build_net(replace(a_tiny_card[0], shape=shape))
 
 
 def test_swapped_sides_are_flagged_by_the_limits_of_the_card(a_job):

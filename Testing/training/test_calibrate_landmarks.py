@@ -1,4 +1,5 @@
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from synthetic_headneck import write_case
 
 from ct3d.cards import cards_folder, load_card
 from ct3d.imaging.volume import Volume, ijk_from_ras
-from ct3d.training.calibrate_landmarks import absent, calibrate, calibrated, main
+from ct3d.training.calibrate_landmarks import absent, calibrate, calibrated, main, shape_of
 from ct3d.training.calibration import left_one_out
 from ct3d.training.conformal import coverage
 from ct3d.training.evaluate_landmarks import evaluate
@@ -51,7 +52,8 @@ def a_calibration(the_folders):
     known, nowhere = np.ones((8, 8, 8), bool), np.full((len(LANDMARKS), 3), np.nan)
     other = absent(LandmarkCase("chest", empty, known, nowhere, np.zeros(len(LANDMARKS), bool)))
     find = NoisyOracle(*the_folders)
-    return calibrate(load_card(ID), find, train, validation, [other], crops=4, seed=1)
+    card = replace(load_card(ID), shape=shape_of(train))
+    return calibrate(card, find, train, validation, [other], crops=4, seed=1)
 
 
 def test_a_peak_midway_means_even_odds_and_the_ends_are_sure(a_calibration):
@@ -91,6 +93,7 @@ def test_the_card_takes_calibration_and_measured_numbers_and_stays_a_card(
     written = load_card(ID, tmp_path)
     assert [each.radius_mm for each in written.landmarks] == [a_calibration.radius_mm[n] for n in LANDMARKS]
     assert written.landmarks == card.landmarks
+    assert written.shape == card.shape
     assert written.measured["mre_mm"] == round(found["errors"]["supported"]["pooled"]["mre_mm"], 2)
     assert written.measured["mean_position_mm"] == mean
     assert written.measured["radius_holds"] == a_calibration.left_one_out["share"]
@@ -98,8 +101,8 @@ def test_the_card_takes_calibration_and_measured_numbers_and_stays_a_card(
     assert {
         key: value
         for key, value in tomllib.loads((tmp_path / f"{ID}.toml").read_text()).items()
-        if key not in ("measured", "landmarks")
-    } == {key: value for key, value in was.items() if key not in ("measured", "landmarks")}
+        if key not in ("measured", "landmarks", "shape")
+    } == {key: value for key, value in was.items() if key not in ("measured", "landmarks", "shape")}
 
 
 def test_a_baselines_calibration_is_not_written_into_the_shipped_card(the_folders, tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 from oracle import Oracle
 from PIL import Image
 
-from ct3d.cards import load_card
+from ct3d.cards import LandmarkShape, load_card
 from ct3d.errors import InvalidRequest
 from ct3d.training import experiments_landmarks
 from ct3d.training.calibrate_landmarks import Calibration
@@ -82,7 +82,9 @@ def the_results(a_folder_of_cases, tmp_path_factory):
     paths, find = cases(a_folder_of_cases), Oracle(a_folder_of_cases, off_mm=3.5)
     card = load_card("h3denet_headneck")
     held = {"n": 31, "inside": 28, "share": 0.9032, "wilson95": [0.75, 0.97]}
-    radii = Calibration(dict.fromkeys(LANDMARKS, [2.0, -1.0]), dict.fromkeys(LANDMARKS, 5.0), held, {})
+    shape = LandmarkShape("a test", (0.0,) * 3, ((0.0,) * 3,) * len(LANDMARKS))
+    presence, radius = dict.fromkeys(LANDMARKS, [2.0, -1.0]), dict.fromkeys(LANDMARKS, 5.0)
+    radii = Calibration(presence, shape, radius, held, {})
     measured = evaluate(paths, radii.of(card), find, seed=0, crops=2, note=lambda _text: None)
     measured |= {"card_id": card.id, "weights_sha256": "ab" * 32, "calibration": {"left_one_out": held}}
     for name in ("evaluate_h3denet", "evaluate_unet", "calibrate"):

@@ -24,6 +24,7 @@ from ct3d.imaging.volume import Volume, ras_from_kji
 from ct3d.models.h3denet import Config, HeatmapNet
 from ct3d.models.heatmaps import peaks
 from ct3d.pipeline.job import Job
+from ct3d.pipeline.landmark_shape import SIGNS, signs
 from ct3d.pipeline.landmarks import Placed
 from ct3d.pipeline.net_view import View, view_of
 
@@ -41,6 +42,7 @@ class Found:
     Attributes:
         points_ras: (L, 3) mm.
         peaks: (L,) values of the maps there.
+        signs: (L, 3), what the other landmarks say of each; 0 where the card has no shape.
         presence: (L,) probability that the landmark is in the scan.
         is_edge: (L,) bool, whether the place touches the edge of what the scan shows.
         view: what the net saw.
@@ -48,6 +50,7 @@ class Found:
 
     points_ras: np.ndarray
     peaks: np.ndarray
+    signs: np.ndarray
     presence: np.ndarray
     is_edge: np.ndarray
     view: View
@@ -90,6 +93,8 @@ def build_net(card: ModelCard) -> HeatmapNet:
             f"The net of the card {card.id} must have 2 input channels and {len(card.landmarks)} landmarks, "
             f"not {config.in_channels} and {config.landmarks}. Mend its config."
         )
+    if card.shape and len(card.shape.places_mm) != len(card.landmarks):
+        raise InvalidRequest(f"The shape of the card {card.id} must have a place a landmark. Mend it.")
     return HeatmapNet(config)
 
 
@@ -148,11 +153,17 @@ def search(
     job.stage("points", 0.95)
     points_kji, heights = _decoded(maps, job)
     nearest = np.clip(np.rint(points_kji).astype(int), 0, np.array(view.seen.array.shape) - 1)
+    points_ras = ras_from_kji(points_kji, view.seen.ijk_to_ras)
     slopes, offsets = np.transpose([spec.presence or UNCALIBRATED for spec in card.landmarks])
+    told, weights = np.zeros((len(points_ras), len(SIGNS))), np.zeros(len(SIGNS))
+    if card.shape:
+        told = signs(points_ras, heights, view.known, view.seen.ijk_to_ras, card.shape)
+        weights = np.array(card.shape.weights)
     return Found(
-        ras_from_kji(points_kji, view.seen.ijk_to_ras),
+        points_ras,
         heights,
-        expit(slopes * heights + offsets),
+        told,
+        expit(slopes * heights + offsets + told @ weights),
         view.is_edge[tuple(nearest.T)],
         view,
     )

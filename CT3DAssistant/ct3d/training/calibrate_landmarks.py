@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from ct3d.cards import ModelCard, cards_folder
+from ct3d.cards import LandmarkShape, ModelCard, cards_folder
 from ct3d.errors import AssistantError, InvalidRequest
-from ct3d.training import State
+from ct3d.pipeline.landmark_shape import SIGNS, mean_places
 from ct3d.training.calibration import fit_presence, left_one_out
 from ct3d.training.card_file import with_landmark_values, with_table
 from ct3d.training.conformal import conformal_radii, landmark_scales
@@ -50,12 +50,14 @@ class Calibration:
 
     Attributes:
         presence: landmark id → slope and offset.
+        shape: of the training cases, with the weights of its signs.
         radius_mm: landmark id → mm.
         left_one_out: coverage of the radii, leaving out one validation case at a time.
         fitted_on: counts of the scans.
     """
 
     presence: dict[str, list[float]]
+    shape: LandmarkShape
     radius_mm: dict[str, float]
     left_one_out: dict[str, Any]
     fitted_on: dict[str, int]
@@ -66,7 +68,7 @@ class Calibration:
             replace(each, presence=tuple(self.presence[each.id]), radius_mm=self.radius_mm[each.id])
             for each in card.landmarks
         )
-        return replace(card, landmarks=tuple(landmarks))
+        return replace(card, landmarks=tuple(landmarks), shape=self.shape)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,6 +94,7 @@ def _run(given):
     recipe = read_recipe(given.negatives_of)
     paths = [find_scan(name, given.data, given.samples) for name in recipe.negatives]
     negatives = [absent(read_negative(path, recipe)) for path in paths]
+    card = replace(card, shape=shape_of(train))
     fitted = calibrate(
         card, product(net, card), train, validation, negatives, crops=given.crops, seed=given.seed
     )
@@ -117,7 +120,7 @@ def calibrate(
     """Presence from training cases and scans of other body parts, radii from validation cases.
 
     Args:
-        card: whose landmarks are found.
+        card: whose landmarks are found; its shape is kept, its weights are fitted.
         find: the product path of its net; its presence isn't asked.
         train: cases that the net was trained on.
         validation: cases that it wasn't.
@@ -131,8 +134,14 @@ def calibrate(
     held_out = score(whole_views(validation), find, log.info)
     scales = landmark_scales(np.where(scans.supported, scans.errors_mm, np.nan))
     errors = np.where(held_out.supported, held_out.errors_mm, np.nan)
+    pairs = ((getattr(scans, name), getattr(parts, name)) for name in ("peaks", "signs", "states"))
+    presence = fit_presence(*map(np.concatenate, pairs))
     return Calibration(
-        presence=_presence(card, scans, parts),
+        presence={
+            each.id: _rounded((presence.slope, offset), 3)
+            for each, offset in zip(card.landmarks, presence.offsets)
+        },
+        shape=replace(card.shape, weights=tuple(_rounded(presence.weights, 3))),
         radius_mm={each.id: r for each, r in zip(card.landmarks, _radii(errors, scales))},
         left_one_out=left_one_out(errors, scales),
         fitted_on={
@@ -141,6 +150,14 @@ def calibrate(
             "others": len(negatives),
         },
     )
+
+
+def shape_of(train: list[Path]) -> LandmarkShape:
+    """How the landmarks of these cases lie; its signs have no weight yet."""
+    points = np.stack([view.case.landmarks_ras for view in whole_views(train)])
+    points = points[np.isfinite(points).any(axis=(1, 2))]
+    basis = f"{len(points)} training cases of OpenKBP: mean places, each case moved to where they fit best"
+    return LandmarkShape(basis, (0.0,) * len(SIGNS), tuple(map(_place, mean_places(points))))
 
 
 def absent(case: LandmarkCase) -> FieldOfView:
@@ -161,19 +178,8 @@ def calibrated(text: str, fitted: Calibration, found: dict[str, Any], mean: dict
     values = {
         name: {"radius_mm": fitted.radius_mm[name], "presence": fitted.presence[name]} for name in LANDMARKS
     }
-    return with_table(
-        with_landmark_values(text, values), "measured", _measured(found, fitted) | {MEAN_POSITION: mean}
-    )
-
-
-def _presence(card, scans, parts):
-    fits = {}
-    for n, each in enumerate(card.landmarks):
-        states = np.concatenate([scans.states[:, n], parts.states[:, n]])
-        peaks = np.concatenate([scans.peaks[:, n], parts.peaks[:, n]])
-        known = states != State.UNKNOWN
-        fits[each.id] = _rounded(fit_presence(peaks[known], states[known] == State.PRESENT), 3)
-    return fits
+    text = with_table(with_landmark_values(text, values), "shape", asdict(fitted.shape))
+    return with_table(text, "measured", _measured(found, fitted) | {MEAN_POSITION: mean})
 
 
 def _radii(errors, scales):
@@ -225,6 +231,10 @@ def _known(values):
     is_length = {"mre_mm", "sd_mm", "mean_position_mre_mm"}
     known = {key: value for key, value in values.items() if value is not None}
     return {key: round(value, 2) if key in is_length else value for key, value in known.items()}
+
+
+def _place(point):
+    return tuple(_rounded(point, 1))
 
 
 def _rounded(values, digits):

@@ -1,49 +1,66 @@
-"""From a heat map's peak to a probability of presence; how radii do on cases that they don't come from."""
+"""From peaks and signs to a probability of presence; how radii do on cases that they don't come from."""
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from ct3d.errors import InvalidRequest
+from ct3d.training import State
 from ct3d.training.conformal import SHARE, conformal_radii, coverage
 
 
-def fit_presence(peaks: np.ndarray, is_present: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of probability = sigmoid(slope · peak + offset), at even odds of presence.
+class Presence(NamedTuple):
+    """Logit of a landmark's presence: slope · peak + offset + weights · signs, at even odds of presence."""
+
+    slope: float
+    offsets: np.ndarray  # (L,)
+    weights: np.ndarray  # (F,)
+
+
+def fit_presence(peaks: np.ndarray, signs: np.ndarray, states: np.ndarray) -> Presence:
+    """One slope and the weights of the signs for all landmarks together, an offset for each.
 
     Source: Platt, "Probabilistic outputs for support vector machines" (1999), with his softened targets, so
-    that the fit stays finite where the peak tells the two apart without an error. Differs: present and absent
-    weigh the same in sum, whatever their counts; so 0.5 is where both are as likely, not where most of the
-    fitted scans happen to lie.
+    that the fit stays finite where the peak tells the two apart without an error. Differs: several signs
+    beside the peak, and for each landmark present and absent weigh the same in sum, whatever their counts;
+    so 0.5 is where both are as likely, not where most of the fitted scans happen to lie.
 
     Args:
-        peaks: (N,).
-        is_present: (N,) bool, the truth.
+        peaks: (N, L).
+        signs: (N, L, F) what else there is to go by; a sign that never changes gets the weight 0.
+        states: (N, L) of State, the truth. UNKNOWN takes no part.
 
     Raises:
-        InvalidRequest: one of the two is not among them, or the peak isn't higher where present.
+        InvalidRequest: a landmark that is never present or never absent, or peaks no higher where present.
     """
-    count, present = len(is_present), int(is_present.sum())
-    if not 0 < present < count:
+    is_present, known = states == State.PRESENT, states != State.UNKNOWN
+    present, absent = (is_present & known).sum(axis=0), (~is_present & known).sum(axis=0)
+    if (np.minimum(present, absent) == 0).any():
+        n = int(np.minimum(present, absent).argmin())
         raise InvalidRequest(
-            f"{present} of {count} scans show this landmark. Give scans with it and without."
+            f"{present[n]} of {present[n] + absent[n]} scans show landmark {n + 1}. "
+            "Give scans with it and without."
         )
-    absent = count - present
-    target = np.where(is_present, (present + 1) / (present + 2), 1 / (absent + 2))
-    weight = np.where(is_present, 0.5 / present, 0.5 / absent)
-    middle, spread = peaks.mean(), max(float(peaks.std()), 1e-6)
-    scaled = (peaks - middle) / spread
+    target = np.where(is_present, (present + 1) / (present + 2), 1 / (absent + 2))[known]
+    weight = np.where(is_present, 0.5 / present, 0.5 / absent)[known] / states.shape[1]
+    told = np.concatenate([peaks[..., None], signs], axis=-1)[known]
+    middle, spread = told.mean(axis=0), told.std(axis=0)
+    scaled = (told - middle) / np.where(spread > 0, spread, 1)
+    which = np.broadcast_to(np.arange(states.shape[1]), states.shape)[known]
+    columns = np.concatenate([scaled, np.eye(states.shape[1])[which]], axis=1)
 
     def loss(found):
-        logit = found[0] * scaled + found[1]
+        logit = columns @ found
         value = -(weight * (target * log_expit(logit) + (1 - target) * log_expit(-logit))).sum()
-        error = weight * (expit(logit) - target)
-        return value, np.array([(error * scaled).sum(), error.sum()])
+        return value, columns.T @ (weight * (expit(logit) - target))
 
-    slope, offset = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
-    if slope <= 0:
-        raise InvalidRequest("The peak is no higher where the landmark is present. Train the net first.")
-    return float(slope / spread), float(offset - slope * middle / spread)
+    found = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS").x
+    slopes = found[: len(middle)] / np.where(spread > 0, spread, 1)
+    if slopes[0] <= 0:
+        raise InvalidRequest("The peak is no higher where a landmark is present. Train the net first.")
+    return Presence(float(slopes[0]), found[len(middle) :] - slopes @ middle, slopes[1:])
 
 
 def left_one_out(errors: np.ndarray, scales: np.ndarray, share: float = SHARE) -> dict:

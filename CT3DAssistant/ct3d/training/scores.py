@@ -17,6 +17,7 @@ from ct3d.cards import ModelCard
 from ct3d.imaging.volume import Volume, ras_from_kji
 from ct3d.pipeline.job import LocalJob
 from ct3d.pipeline.landmark_net import decided, search
+from ct3d.pipeline.landmark_shape import SIGNS
 from ct3d.training import State
 from ct3d.training.fields_of_view import FieldOfView
 
@@ -26,15 +27,17 @@ class Answer(NamedTuple):
 
     Attributes:
         points_ras: (L, 3) mm, the best place of each landmark, whether it is told present or not.
-        peaks: (L,) height of the evidence that `presence` is made of.
+        peaks: (L,) height of each landmark's map.
         presence: (L,) probability that the landmark lies in the scan.
         told: (L,) bool, a person is shown this landmark as present.
+        signs: (L, 3) what the other landmarks say of each, see `pipeline.landmark_shape`; None: nothing.
     """
 
     points_ras: np.ndarray
     peaks: np.ndarray
     presence: np.ndarray
     told: np.ndarray
+    signs: np.ndarray | None = None
 
 
 Finder = Callable[[Volume, np.ndarray], Answer]  # a volume, and what is known of it: (K, J, I) bool
@@ -51,6 +54,7 @@ class Scores:
         supported: (N, L) bool, inside, and the data set shows enough around it.
         beyond_mm: (N, L) distance past the cut of the field of view.
         peaks, presence, told: (N, L), see Answer.
+        signs: (N, L, 3), see Answer; 0 where it has none.
         absent_share: (N,) of the known landmarks.
         seconds: (N,) wall time of the product path.
     """
@@ -64,6 +68,7 @@ class Scores:
     peaks: np.ndarray
     presence: np.ndarray
     told: np.ndarray
+    signs: np.ndarray
     absent_share: np.ndarray
     seconds: np.ndarray
 
@@ -87,7 +92,7 @@ def product(net: nn.Module, card: ModelCard) -> Finder:
     def find(volume: Volume, known: np.ndarray) -> Answer:
         found = search(net, card, volume, LocalJob(Path()), known)
         told = [each.presence == "present" for each in decided(card, found)[0]]
-        return Answer(found.points_ras, found.peaks, found.presence, np.array(told))
+        return Answer(found.points_ras, found.peaks, found.presence, np.array(told), found.signs)
 
     return find
 
@@ -138,6 +143,7 @@ def _row(view, find):
         "peaks": answer.peaks,
         "presence": answer.presence,
         "told": answer.told,
+        "signs": np.zeros((len(errors), len(SIGNS))) if answer.signs is None else answer.signs,
         "absent_share": view.absent_share,
         "seconds": seconds,
     }

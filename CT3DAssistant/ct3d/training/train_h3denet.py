@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai.networks.nets import UNet
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ct3d.cards import ModelCard, load_card
+from ct3d.cards import ModelCard, load_card, shipped_weights_folder
 from ct3d.imaging.files import read_volume
 from ct3d.imaging.resample import resample
 from ct3d.models.h3denet import Config, HeatmapNet
@@ -47,6 +47,7 @@ class Recipe:
         place_weight: of `losses.place_loss` beside `losses.heatmap_loss`.
         negatives: CTs that show no landmark once their top is left away, relative to the folder of data.
         negative_top_mm: what is left away of them: it may show the lower neck.
+        start: weights to go on from, a file among the shipped ones; "": random ones.
     """
 
     card: str
@@ -61,6 +62,7 @@ class Recipe:
     negatives: tuple[str, ...] = ()
     negative_top_mm: float = 60.0
     evaluate_every: int = 500
+    start: str = ""
 
 
 def main() -> None:
@@ -91,6 +93,8 @@ def train(recipe: Recipe, data: Path, out: Path, *, samples: Path, until: int | 
     windows = Windows(own, negatives, grid=grid, looks=recipe.looks, seed=recipe.seed)
     torch.manual_seed(recipe.seed)
     net = build(recipe, card)
+    if recipe.start:
+        net.load_state_dict(load_file(shipped_weights_folder() / recipe.start))
     schedule = recipe.schedule
     run = Run(net, lambda step: _loss(net, _batch(windows, step, schedule), recipe), schedule, out)
     _describe(recipe, net, own, out)
