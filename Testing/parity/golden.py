@@ -1,25 +1,27 @@
 """Vectors of the reference codes: which cases a folder holds, and of which kind each is.
 
-A case is an array file (npz) with what belongs to it: settings (json) and weights (safetensors), found by
-their names beside it; a settings file that belongs to no array file is a case of its own. Nothing is listed
-by name here: a folder with other cases, seeds and sizes is read the same way. What a case is, is told by its
-content: the one kind (`@kind(...)`) that fits it; a case that fits none is a failure.
+A case is an array file (npz, or safetensors called io or …_io) with what belongs to it: settings (json) and
+weights (safetensors), found by their names beside it; a settings file that belongs to no array file is a case
+of its own. Nothing is listed by name here: a folder with other cases, seeds and sizes is read the same way.
+What a case is, is told by its content: the one kind (`@kind(...)`) that fits it; a case that fits none is a
+failure.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMITTED = REPOSITORY / "Testing" / "golden"
-FAMILIES = ("h3denet",)  # folders of vectors whose networks are here already
+FAMILIES = ("h3denet", "hsenet")  # folders of vectors whose networks are here already
 PROSE = {".md", ".txt", ".py"}  # beside the vectors, not of them
 WHOLE = ""  # the only part of a case without sub-cases
 
@@ -32,6 +34,8 @@ class Case:
     settings_file: Path | None
     arrays_file: Path | None = None
     weights_file: Path | None = None
+    other_files: tuple[Path, ...] = ()  # beside an io.safetensors: more weights, a tokenizer
+    _opened: set[Path] = field(default_factory=set, compare=False)
     stray_file: Path | None = None  # a file that belongs to no case: always a failure
 
     @cached_property
@@ -41,9 +45,11 @@ class Case:
 
     @cached_property
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """What the npz holds, {} without one."""
+        """What the array file holds, {} without one."""
         if self.arrays_file is None:
             return {}
+        if self.arrays_file.suffix == ".safetensors":
+            return load_arrays(self.arrays_file)
         with np.load(self.arrays_file, allow_pickle=False) as arrays:
             return dict(arrays)
 
@@ -56,6 +62,21 @@ class Case:
     def cls(self) -> str | None:
         """The reference's class that made the case, where the settings name it."""
         return self.settings.get("cls") if isinstance(self.settings, dict) else None
+
+    def file(self, name: str) -> Path:
+        """Another file of the case; a check asks for each of them, see `unread`."""
+        (path,) = (each for each in self.other_files if each.name == name)
+        self._opened.add(path)
+        return path
+
+    def other_weights(self, name: str) -> Mapping:
+        """Name → tensor of another safetensors file of the case."""
+        return load_file(self.file(name))
+
+    @property
+    def unread(self) -> list[str]:
+        """Other files that no check has asked for."""
+        return [each.name for each in self.other_files if each not in self._opened]
 
     def holds(self, *names: str) -> bool:
         """Whether arrays of all these names are there."""
@@ -153,6 +174,9 @@ def cases_in(root: Path, label: str) -> list[Case]:
 def cases_of(folder: Path, prefix: str) -> list[Case]:
     """The cases whose files lie in that folder itself."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix not in PROSE]
+    tensors = [path for path in files if path.suffix == ".safetensors" and is_io(path)]
+    if tensors:
+        return [tensor_case(path, files, prefix) for path in tensors]
     arrays = [path for path in files if path.suffix == ".npz"]
     cases = [
         Case(
@@ -165,6 +189,25 @@ def cases_of(folder: Path, prefix: str) -> list[Case]:
     ]
     used = {path for case in cases for path in (case.settings_file, case.arrays_file, case.weights_file)}
     return cases + [lone_case(path, prefix) for path in files if path not in used]
+
+
+def is_io(path: Path) -> bool:
+    """Whether a safetensors file holds inputs and outputs, by its name."""
+    return path.stem == "io" or path.stem.endswith("_io")
+
+
+def tensor_case(path: Path, files: list[Path], prefix: str) -> Case:
+    """A case whose arrays lie in a safetensors file; what else the folder holds belongs to it."""
+    named = {each.name: each for each in files}
+    settings, weights = named.get("config.json"), named.get("weights.safetensors")
+    used = {settings, weights, *(each for each in files if each.suffix == ".safetensors" and is_io(each))}
+    return Case(
+        id=prefix if path.stem == "io" else f"{prefix}/{path.stem}",
+        settings_file=settings,
+        arrays_file=path,
+        weights_file=weights,
+        other_files=tuple(each for each in files if each not in used),
+    )
 
 
 def companion(arrays: Path, files: list[Path], suffix: str) -> Path | None:
