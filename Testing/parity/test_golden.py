@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from parity import h3denet_losses, h3denet_nets  # noqa: F401  (they register their kinds)
+from parity import h3denet_losses, h3denet_nets, hsenet_nets  # noqa: F401  (they register their kinds)
 from parity.golden import COMMITTED, WHOLE, Case, Comparison, cases_in, golden_folder, kind_of
 
 CASES = cases_in(COMMITTED, "committed") + cases_in(golden_folder(), "golden")
@@ -27,6 +27,7 @@ def test_a_case_of_the_reference_is_reproduced(case: Case, part: str, record_pro
     fitting.check(case, part, compare)
     record_property("deviations", "  ".join(compare.deviations))
     assert compare.deviations, f"{case.id} compared nothing"
+    assert not case.unread, f"{case.id} has files that nothing read: {case.unread}"
 
 
 def test_the_vectors_beside_the_repository_are_there():

@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from parity import h3denet_losses, h3denet_nets  # noqa: F401  (they register their kinds)
+from parity import h3denet_losses, h3denet_nets, hsenet_nets  # noqa: F401  (they register their kinds)
 from parity.golden import COMMITTED, Case, Comparison, cases_in, kind_of
+from safetensors.torch import load_file, save_file
 
 from ct3d.models.h3denet import HeatmapNet, convert
 
@@ -150,3 +151,44 @@ def test_a_net_takes_every_option_of_its_blocks_and_their_weights_find_their_pla
         converted = convert({name: torch.empty(shape) for name, shape in theirs.items()})
     assert {name: ours.get(name) for name in converted} == dict(zip(converted, theirs.values()))
     assert net(torch.zeros(1, 1, 20, 16, 24)).shape == (1, 2, 20, 16, 24)
+
+
+@pytest.fixture
+def an_unseen_tensor_case(tmp_path):
+    """The committed native case of the slice encoder, in a folder and with a file name of its own."""
+    place = tmp_path / "hsenet" / "other_name"
+    place.mkdir(parents=True)
+    shutil.copyfile(COMMITTED / "hsenet" / "slice_encoder" / "config.json", place / "config.json")
+    shutil.copyfile(
+        COMMITTED / "hsenet" / "slice_encoder" / "native_io.safetensors", place / "io.safetensors"
+    )
+    return place
+
+
+def test_a_case_of_safetensors_is_told_by_its_arrays(an_unseen_tensor_case, tmp_path):
+    (case,) = cases_in(tmp_path, "unseen")
+    assert case.id == "unseen:hsenet/other_name"
+    assert kind_of(case).name == "slice encoder, native size"
+    assert not case.unread
+
+
+def test_files_beside_safetensors_that_nothing_asks_for_are_named(an_unseen_tensor_case, tmp_path):
+    save_file({"numbers": torch.zeros(2)}, an_unseen_tensor_case / "more.safetensors")
+    (case,) = cases_in(tmp_path, "unseen")
+    assert case.unread == ["more.safetensors"]
+    assert case.other_weights("more.safetensors").keys() == {"numbers"}
+    assert not case.unread
+
+
+def test_an_output_that_no_check_compares_fails_its_case(an_unseen_tensor_case, tmp_path):
+    arrays = load_file(an_unseen_tensor_case / "io.safetensors")
+    save_file({**arrays, "out.more": torch.zeros(2)}, an_unseen_tensor_case / "io.safetensors")
+    (case,) = cases_in(tmp_path, "unseen")
+    with pytest.raises(AssertionError, match="never compared.*more"):
+        check(case)
+
+
+def test_a_case_of_safetensors_of_no_known_kind_is_one_without(an_unseen_tensor_case, tmp_path):
+    save_file({"out.strange": torch.zeros(2)}, an_unseen_tensor_case / "io.safetensors")
+    (case,) = cases_in(tmp_path, "unseen")
+    assert kind_of(case) is None
