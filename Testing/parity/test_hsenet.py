@@ -1,4 +1,4 @@
-"""HSENet's own promises, beyond what the reference does: any grid, any language model, a prefix that is kept."""
+"""HSENet beyond what its reference does: any grid, any language model, a prefix that is kept."""
 
 import pytest
 import torch
@@ -118,10 +118,7 @@ def test_visible_tokens_are_those_whose_window_holds_some_of_the_region():
     config = Config(SMALL, PackerConfig("spatial", (1, 2, 2), 24, 32))
     region = torch.zeros(4, 16, 16, dtype=torch.bool)
     region[1, 7, 8] = True  # window (0, 0, 1) of 2 x 2 x 2
-    assert visible(region, config).nonzero().flatten().tolist() == [
-        1,
-        9,
-    ]  # of the first and the second encoder
+    assert visible(region, config).nonzero().flatten().tolist() == [1, 9]  # one an encoder
 
 
 @pytest.mark.parametrize("net", [Encoder, GuidedEncoder])
