@@ -19,6 +19,7 @@ TASKS = {
     "language": "Words report and answers",
     "encoder": "Sees the scan",
     "report": "Drafts the report",
+    "answer": "Answers questions",
     "retrieve": "Finds similar cases",
 }
 
@@ -46,6 +47,8 @@ def _measured(card: ModelCard) -> str:
 
 
 def _weights(card: ModelCard, state: CardState | None) -> str:
+    if card.obtain:
+        return f"{STATES['missing']}. {card.obtain}"
     if card.weights is None:
         return "none needed: the model is a set of rules."
     size = f", {card.weights.megabytes:g} MB" if card.weights.megabytes else ""

@@ -209,7 +209,9 @@ def profile_lines(profile: Profile) -> tuple[Line, ...]:
 def has_weights(card: ModelCard) -> bool:
     """Whether the card's weights file lies here, or it needs none; its content isn't read."""
     places = (shipped_weights_folder(), weights_folder())
-    return card.weights is None or any((place / card.weights.file).is_file() for place in places)
+    if card.weights is None:
+        return not card.obtain
+    return any((place / card.weights.file).is_file() for place in places)
 
 
 def gigabytes(megabytes: float) -> str:

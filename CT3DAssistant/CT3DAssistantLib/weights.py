@@ -63,7 +63,7 @@ def card_states(folder: Path | None = None) -> tuple[CardState, ...]:
 def card_state(card: ModelCard, folder: Path | None = None) -> CardState:
     """The state of one card's weights."""
     if card.weights is None:
-        return CardState(card.id, "none needed", "", 0.0)
+        return CardState(card.id, "missing" if card.obtain else "none needed", "", 0.0)
     own = (folder or weights_folder()) / card.weights.file
     places: dict[State, Path] = {"here": own, "shipped": shipped_weights_folder() / card.weights.file}
     there = {state: path for state, path in places.items() if path.is_file()}

@@ -12,7 +12,7 @@ from ct3d.case import Side
 from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
 from ct3d.protocol.codec import decode
 
-ROLES = Literal["segment", "landmarks", "findings", "language", "encoder", "report", "retrieve"]
+ROLES = Literal["segment", "landmarks", "findings", "language", "encoder", "report", "answer", "retrieve"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class ModelCard:
     intended_use: str
     source: tuple[str, ...]
     weights: Weights | None = None
+    obtain: str = ""  # how a person gets weights that can't come with the program; then there is no [weights]
     config: dict[str, Any] = field(default_factory=dict)
     tiny: dict[str, Any] = field(default_factory=dict)
     input: InputSpec | None = None
@@ -147,23 +148,26 @@ def shipped_weights_folder() -> Path:
     return cards_folder().parent / "Weights"
 
 
+def own_cards_folder() -> Path:
+    """Where cards of weights lie that were converted on this machine; they stand before shipped ones."""
+    return weights_folder() / "cards"
+
+
 def load_card(card_id: str, folder: Path | None = None) -> ModelCard:
-    """The card with this id.
+    """The card with this id; without a folder, of this machine's own or else of those that are shipped.
 
     Raises:
         InvalidRequest: no such card, or one that breaks the format; names what is there.
     """
-    folder = folder or cards_folder()
-    path = folder / f"{card_id}.toml"
-    known = sorted(each.stem for each in folder.glob("*.toml"))
-    if card_id not in known:
-        raise InvalidRequest(f"There is no model card {card_id!r}. Choose one of: {', '.join(known)}.")
-    return _read(path)
+    paths = _card_files(folder)
+    if card_id not in paths:
+        raise InvalidRequest(f"There is no model card {card_id!r}. Choose one of: {', '.join(paths)}.")
+    return _read(paths[card_id])
 
 
 def load_cards(folder: Path | None = None) -> tuple[ModelCard, ...]:
     """All cards, sorted by id."""
-    return tuple(_read(path) for path in sorted((folder or cards_folder()).glob("*.toml")))
+    return tuple(map(_read, _card_files(folder).values()))
 
 
 def find_weights(card: ModelCard, folders: tuple[Path, ...] = ()) -> Path | None:
@@ -195,6 +199,13 @@ def has_right_weights(card: ModelCard, path: Path) -> bool:
     stat = path.stat()
     found = _file_hash(path, stat.st_size, stat.st_mtime_ns)
     return card.weights is not None and found == card.weights.sha256
+
+
+def _card_files(folder: Path | None) -> dict[str, Path]:
+    """Card id → its file, sorted."""
+    folders = [folder] if folder else [cards_folder(), own_cards_folder()]
+    found = {path.stem: path for each in folders for path in each.glob("*.toml")}
+    return dict(sorted(found.items()))
 
 
 def _folders(more: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ import pytest
 from ct3d.cards import cards_folder, find_weights, load_card, load_cards
 from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
 
-CARDS = load_cards()
+CARDS = load_cards(cards_folder())
 GOOD = """
 card = 1
 id = "test"
