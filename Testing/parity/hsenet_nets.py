@@ -1,8 +1,10 @@
 """HSENet's encoders, packers, contrastive and multimodal models against the reference's vectors."""
 
+import json
 import math
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from parity.golden import Case, Comparison, kind
 from torch import Tensor, nn
 from transformers import Phi3Config, Phi3ForCausalLM
 
+from ct3d.cards import load_card
 from ct3d.models import hsenet_clip, hsenet_published, hsenet_vlm, slice_encoder
 from ct3d.models.hsenet import (
     ENCODER_NAMES,
@@ -26,6 +29,7 @@ from ct3d.models.hsenet import (
     windowed,
 )
 from ct3d.models.layers import Renames, original
+from ct3d.pipeline import hsenet_convert, hsenet_reader
 
 NUMBERS, LOSSES = 2e-5, 1e-4  # of the largest value
 PACKERS = {  # the reference's class → kind; where the class has two, "linear" is the one without a GELU
@@ -260,6 +264,7 @@ def check_native_size(case: Case, _part: str, compare: Comparison) -> None:
 
 TOWERS = {"dual_vits": "dual", "3d_vit": "global", "2e3_vit": "guided"}
 WINDOW = (1, 4, 4)  # of every multimodal case
+NO_IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}  # Phi-4's own are beyond a tiny vocabulary
 
 
 def vlm_config(settings: Mapping, out_dim: int) -> hsenet_vlm.Config:
@@ -272,8 +277,7 @@ def vlm_config(settings: Mapping, out_dim: int) -> hsenet_vlm.Config:
 
 def phi3(settings: Mapping) -> nn.Module:
     """A tiny Phi-3 of these settings (the reference's argument names), with random weights."""
-    bos = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    return Phi3ForCausalLM(Phi3Config(**settings, **bos, attn_implementation="sdpa"))
+    return Phi3ForCausalLM(Phi3Config(**settings, **NO_IDS))
 
 
 def tied(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -322,21 +326,51 @@ def check_published(case: Case, _part: str, compare: Comparison) -> None:
         case.other_weights(f"{name}.safetensors")
         for name in ("stage2_clip", "mm_projector_and_lora", "llm_base")
     )
-    config = vlm_config(settings, settings["llm"]["hidden"])
-    model = hsenet_vlm.HSENet(config, phi3(long_names(settings["llm"])))
-    loaded(model, hsenet_published.assembled(clip, adapted, base, config))
+    values, language = published_config(settings, clip), phi3_fields(case)
+    model = hsenet_reader.built_reader(values, hsenet_reader.language_of(language))
+    files = {"clip": clip, "adapted": adapted, "base": base}
+    parts = {name: hsenet_convert.Found(Path(name), state) for name, state in files.items()}
+    state = hsenet_convert.reader_state(values, language, **parts)
+    model.pop("trunk")
+    hsenet_reader.load(model, state, load_card("hsenet_ct_rate"))
+    model = model["net"].eval()
     images, slices, ids = given(case, "images", "images_2d", "input_ids")
     logits = model(images, slices, ids)
     out("image_tokens", model.visual_tokens(images, slices))
     out("logits", logits)
     out("loss", hsenet_vlm.language_loss(logits, ids)[None], rtol=LOSSES)
-    compare.same("visual tokens", config.visual_tokens, settings["n_image_tokens"])
+    compare.same("visual tokens", model.config.visual_tokens, settings["n_image_tokens"])
     out.done()
 
 
-def long_names(llm: Mapping) -> dict:
-    """transformers' names of the sizes that the settings of the published layout give."""
+def published_config(settings: Mapping, clip: Mapping[str, Tensor]) -> dict:
+    """A card's [config] of these settings; the text encoder's sizes are told by the file alone."""
+    config = vlm_config(settings, settings["llm"]["hidden"])
+    text = {name: value.shape for name, value in under(clip, "language_encoder.").items()}
+    words, width = text["embeddings.word_embeddings.weight"]
     return {
+        "encoder": vars(config.encoder),
+        "packer": vars(config.packer),
+        "towers": config.towers,
+        "is_packer_shared": config.is_packer_shared,
+        "text": {
+            "vocab_size": words,
+            "hidden_size": width,
+            "num_attention_heads": 1,  # no shape depends on it
+            "num_hidden_layers": sum(name.endswith("intermediate.dense.bias") for name in text),
+            "intermediate_size": text["encoder.layer.0.intermediate.dense.bias"][0],
+            "max_position_embeddings": text["embeddings.position_embeddings.weight"][0],
+            "type_vocab_size": text["embeddings.token_type_embeddings.weight"][0],
+        },
+    }
+
+
+def phi3_fields(case: Case) -> dict:
+    """The language model's config: sizes of the case, the rest as the multimodal case beside it says."""
+    llm = case.settings["llm"]
+    beside = case.settings_file.parent.parent / "vlm_dual_parallel" / "config.json"
+    rest = json.loads(beside.read_text(encoding="utf-8"))["llm"] if beside.is_file() else {}
+    sizes = {
         "hidden_size": llm["hidden"],
         "num_hidden_layers": llm["layers"],
         "num_attention_heads": llm["heads"],
@@ -347,9 +381,8 @@ def long_names(llm: Mapping) -> dict:
         "partial_rotary_factor": llm["partial"],
         "max_position_embeddings": 256,
         "original_max_position_embeddings": 256,
-        "rope_theta": 10000.0,
-        "rope_scaling": None,
     }
+    return {"model_type": "phi3", **NO_IDS, **rest, **sizes}
 
 
 @kind("HSENet's manifest", fits=lambda case: "vlm_checkpoint_projector_and_lora" in case.settings)

@@ -12,10 +12,13 @@ from safetensors.torch import save_file
 from ct3d.cards import load_card, load_cards
 from ct3d.errors import WeightsMissing
 from ct3d.imaging.volume import Volume
+from ct3d.pipeline.hsenet_reader import built_aligner, built_reader, language_of, load
 from ct3d.pipeline.job import LocalJob, build_model
 from ct3d.pipeline.landmark_net import build_net, load_weights
 
 FACES = {"segment": ("segment",), "language": ("write",), "landmarks": ("place",), "findings": ("find",)}
+FACES |= {each: ("slice_features", "visual", "read", "write") for each in ("report", "answer")}
+FACES |= {"retrieve": ("slice_features", "embed_volume", "embed_text")}
 CARDS = load_cards()
 
 
@@ -129,3 +132,35 @@ def test_a_landmark_net_gives_every_landmark_of_its_card_and_the_same_twice(card
     first, second = (built(card).place(volume, LocalJob(tmp_path)) for _ in range(2))
     assert first == second
     assert [each.id for each in first.landmarks] == [each.id for each in card.landmarks]
+
+
+PUBLISHED = [each for each in CARDS if each.obtain]  # weights that a person converts
+
+
+def nets_of(card, values):
+    """The nets of a reader or an aligner, without numbers."""
+    if card.role == "retrieve":
+        return built_aligner(values)
+    return built_reader(values, language_of(values["language"]))
+
+
+@pytest.mark.parametrize("card", PUBLISHED, ids=lambda card: card.id)
+def test_a_tiny_net_of_a_converted_card_takes_a_state_by_name_and_gives_the_same_twice(card):
+    nets, again = (nets_of(card, card.tiny) for _ in range(2))
+    state = {name: torch.rand(value.shape) for name, value in nets.state_dict().items()}
+    for each in (nets, again):
+        load(each.eval(), {name: value.clone() for name, value in state.items()}, card)
+    encoder = card.tiny["encoder"]
+    volume, slices = torch.rand(1, 1, *encoder["image_size"]), torch.rand(1, 3, encoder["dim"])
+    whole = "image_features" if card.role == "retrieve" else "visual_tokens"
+    with torch.inference_mode():
+        first, second = (getattr(each["net"], whole)(volume, slices) for each in (nets, again))
+    assert torch.equal(first, second)
+    assert first.isfinite().all()
+
+
+@pytest.mark.parametrize("card", PUBLISHED, ids=lambda card: card.id)
+def test_the_full_config_of_a_converted_card_names_the_same_fields_as_the_tiny_one(card):
+    for name, values in card.tiny.items():
+        if isinstance(values, dict) and name != "language":  # the weights file knows the rest of that
+            assert card.config[name].keys() == values.keys()
