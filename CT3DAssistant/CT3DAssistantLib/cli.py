@@ -1,4 +1,4 @@
-"""The command line face: analyze, ask, segment, landmarks, report, evaluate, sample, doctor.
+"""The command line face: analyze, ask, segment, landmarks, report, evaluate, sample, weights, doctor.
 
 Results go to standard output, progress and errors to standard error. Exit codes are those of ct3d.errors.
 """
@@ -234,6 +234,22 @@ def sample(arguments: argparse.Namespace, screen: Screen) -> int:
     return 0
 
 
+def weights(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Turn released weights in a folder into weights and model cards of this program, on this machine."""
+    from CT3DAssistantLib.evaluation import convert_weights
+
+    licence = arguments.license or _asked("Licence of these weights, as their source states it", "--license")
+    source = arguments.source or _asked("Where they came from (address, date)", "--source")
+    options = [str(arguments.folder.absolute()), f"--license={licence}", f"--source={source}"]
+    if arguments.out:
+        options.append(f"--out={arguments.out.absolute()}")
+    found = convert_weights(options, python=_worker_python(arguments), note=screen.note)
+    for card, parts in found["lacking"].items():
+        screen.note(f"Not made: {card}. It lacks {', '.join(parts)}.")
+    screen.result("\n".join(f"{card}: {path}" for card, path in found["cards"].items()), **found)
+    return 0
+
+
 def doctor(arguments: argparse.Namespace, screen: Screen) -> int:
     """Say what is there and what is missing; with --install, mend it."""
     from CT3DAssistantLib.doctor import examine, install
@@ -302,6 +318,14 @@ def _write_case(path: Path, case: Case) -> None:
 
     write_file(path, case.to_json())
     refresh_html(path.with_name("report.html"), case)
+
+
+def _asked(what: str, option: str) -> str:
+    """What the person types, where there is one."""
+    told = input(f"{what}: ").strip() if sys.stdin.isatty() else ""
+    if not told:
+        raise InvalidRequest(f"{what}: not told. Give it with {option}.")
+    return told
 
 
 def _scope(arguments: argparse.Namespace, case: Case) -> Scope:
@@ -411,6 +435,12 @@ def _add_setup_commands(commands: Any) -> None:
     command.add_argument("--all", action="store_true", help="all samples (about 120 MB)")
     command.add_argument("--list", action="store_true", help="say what there is")
     command.add_argument("--find-links", type=Path, help="folder of packages, for use offline")
+    command = _command(commands, weights)
+    command.add_argument("what", choices=["convert"], help="HSENet's files as they were released")
+    command.add_argument("folder", type=Path, help="searched with all below it")
+    command.add_argument("--license", help="of the weights; asked for if it isn't given")
+    command.add_argument("--source", help="where they came from; asked for if it isn't given")
+    command.add_argument("--out", type=Path, help="where weights and cards go, if not as ever")
     command = _command(commands, doctor)
     command.add_argument("--install", action="store_true", help="install packages and weights")
     _add_profile_option(command)

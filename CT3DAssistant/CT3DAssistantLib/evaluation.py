@@ -1,4 +1,4 @@
-"""Evaluations of a model card over a folder of cases, run by the worker's Python in a process of its own."""
+"""Programs of the engine that need torch, run by the worker's Python in a process of its own."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from ct3d.errors import AssistantError, InvalidRequest, TaskFailed, error_of
 from CT3DAssistantLib.environment import LAST_LINES, PACKAGE_FOLDER, Note, environment_of
 
 MODULES = {"landmarks": "ct3d.training.evaluate_landmarks"}
+CONVERTER = "ct3d.pipeline.hsenet_convert"
 LACKS = re.compile(r"ModuleNotFoundError: No module named '(?!ct3d)(\w+)")
 
 
@@ -32,6 +33,24 @@ def evaluate(what: str, options: list[str], *, python: Path, note: Note) -> dict
         raise InvalidRequest(
             "The code that evaluates models is not part of this installation. Run this from a source tree."
         )
+    return _result_of(module, options, python, note)
+
+
+def convert_weights(options: list[str], *, python: Path, note: Note) -> dict[str, Any]:
+    """The JSON object of one conversion of released weights, see ct3d.pipeline.hsenet_convert.
+
+    Args:
+        options: of that module's command line.
+        python: the worker's interpreter, with torch.
+        note: called with each line of progress.
+
+    Raises:
+        AssistantError: what the conversion raised; TaskFailed with its last lines where it broke.
+    """
+    return _result_of(CONVERTER, options, python, note)
+
+
+def _result_of(module: str, options: list[str], python: Path, note: Note) -> dict[str, Any]:
     code, told, said = _run([str(python), "-X", "utf8", "-m", module, *options], python, note)
     if code:
         raise _error(told, said, python)
@@ -73,11 +92,11 @@ def _error(told: str, said: list[str], python: Path) -> AssistantError:
     lacking = LACKS.search(said[-1]) if said else None
     if lacking:
         return InvalidRequest(
-            f"{python} has no package {lacking[1]!r}, which an evaluation needs. Install "
+            f"{python} has no package {lacking[1]!r}, which this needs. Install "
             "Resources/requirements-torch.txt there, or choose another Python with --worker-python."
         )
     if told.startswith('{"error"'):
         error = json.loads(told)["error"]
         return error_of(error["code"], error["message"])
     tail = "\n".join(said[-LAST_LINES:])
-    return TaskFailed(f"The evaluation broke. Report it with these lines.\n{tail}")
+    return TaskFailed(f"This broke. Report it with these lines.\n{tail}")
