@@ -345,7 +345,8 @@ def check_published(case: Case, _part: str, compare: Comparison) -> None:
 
 def published_config(settings: Mapping, clip: Mapping[str, Tensor]) -> dict:
     """A card's [config] of these settings; the text encoder's sizes are told by the file alone."""
-    config = vlm_config(settings, settings["llm"]["hidden"])
+    config, lora = vlm_config(settings, settings["llm"]["hidden"]), settings["lora"]
+    targets = sorted({each.rpartition(".")[2] for each in lora["target_modules"]})
     text = {name: value.shape for name, value in under(clip, "language_encoder.").items()}
     words, width = text["embeddings.word_embeddings.weight"]
     return {
@@ -353,6 +354,7 @@ def published_config(settings: Mapping, clip: Mapping[str, Tensor]) -> dict:
         "packer": vars(config.packer),
         "towers": config.towers,
         "is_packer_shared": config.is_packer_shared,
+        "lora": {"rank": lora["r"], "alpha": lora["alpha"], "targets": targets},
         "text": {
             "vocab_size": words,
             "hidden_size": width,
@@ -392,12 +394,13 @@ def check_manifest(case: Case, _part: str, compare: Comparison) -> None:
         plain = hsenet_clip.Contrastive(hsenet_clip.ClipConfig())
         guided = hsenet_clip.Contrastive(hsenet_clip.ClipConfig(is_guided=True))
         trunk = slice_encoder.SliceEncoder()
-        packers = nn.ModuleDict({name: build_packer(PackerConfig()) for name in ("global", "guided")})
     whole = manifested(case, "vlm_full_before_lora")
     wanted = {
         "stage1_clip": hsenet_published.clip_keys(plain),
         "stage2_clip": hsenet_published.clip_keys(guided, plain),
-        "vlm_checkpoint_projector_and_lora": hsenet_published.adapted_keys(packers, whole),
+        "vlm_checkpoint_projector_and_lora": hsenet_published.adapted_keys(
+            hsenet_vlm.Config(), whole, hsenet_published.Lora()
+        ),
         "biomedclip_visual_trunk": hsenet_published.trunk_keys(trunk),
     }
     for name, shapes in wanted.items():

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ct3d.cards import ModelCard, cards_folder, load_card
 from ct3d.models.hsenet_clip import ClipConfig, Contrastive
-from ct3d.models.hsenet_published import adapted_keys, clip_keys, language_keys, trunk_keys
+from ct3d.models.hsenet_published import Lora, adapted_keys, clip_keys, language_keys, trunk_keys
 from ct3d.pipeline.hsenet_reader import built_reader, clip_config, language_of
 
 CARDS = ("hsenet_clip_stage1", "hsenet_clip_stage2", "hsenet_ct_rate", "hsenet_radgenome")
@@ -44,7 +44,7 @@ def random_states() -> dict[str, dict[str, torch.Tensor]]:
     with torch.device("meta"):
         clips = [Contrastive(ClipConfig(sizes.encoder, guided, sizes.text)) for guided in (False, True)]
     language = language_keys(nets["net"].language, {})
-    adapted = adapted_keys(nets["net"].packers, language)
+    adapted = adapted_keys(nets["net"].config, language, Lora())
     shapes = {
         "stage 1": clip_keys(clips[0]),
         "stage 2": clip_keys(clips[1], clips[0]),

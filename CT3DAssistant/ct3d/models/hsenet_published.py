@@ -9,10 +9,12 @@ read or written uses their embeddings.
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from ct3d.models.hsenet import PACKER_NAMES, under
+from ct3d.models.hsenet import PACKER_NAMES, build_packer, under
 from ct3d.models.hsenet_clip import TEACHER, Contrastive, original_key
 from ct3d.models.hsenet_vlm import PROJECTORS, STAGE1, STAGE2, Config, convert
 from ct3d.models.layers import original
@@ -22,10 +24,20 @@ State = Mapping[str, Tensor]
 
 PEFT = "base_model.model."
 LORA = re.compile(r"(.+)\.lora_([AB])\.default\.weight")
-ADAPTED = (".qkv_proj", ".o_proj", ".gate_up_proj", ".down_proj")  # the matrices that have a LoRA
-RANK, ALPHA = 16, 32  # of the published LoRA; its scale is ALPHA / RANK
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """What was learned of the language model: W + alpha / rank · B A for these matrices of every layer."""
+
+    rank: int = 16
+    alpha: int = 32
+    targets: tuple[str, ...] = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+
+    def __post_init__(self):
+        object.__setattr__(self, "targets", tuple(self.targets))
 
 
 def clip_keys(model: Contrastive, teacher: Contrastive | None = None) -> Shapes:
@@ -39,18 +51,24 @@ def trunk_keys(trunk: SliceEncoder) -> Shapes:
     return {original(name, NAMES): tuple(value.shape) for name, value in trunk.state_dict().items()}
 
 
-def adapted_keys(packers: nn.ModuleDict, language: Shapes) -> Shapes:
-    """Keys and shapes of an MRG or VQA file: packers, and LoRA of a language model of these matrices."""
-    shapes = {}
-    for prefix, packer in zip(PROJECTORS, packers.values()):
-        for name, value in packer.state_dict().items():
-            shapes[PEFT + prefix + original(name, PACKER_NAMES)] = tuple(value.shape)
+def adapted_keys(config: Config, language: Shapes, lora: Lora) -> Shapes:
+    """Keys and shapes of an MRG or VQA file: packers, and LoRA of a language model of these matrices.
+
+    Unless one is shared there are two packers, even where only one encoder is used.
+    """
+    with torch.device("meta"):
+        packer = build_packer(config.packer).state_dict()
+    shapes = {
+        PEFT + prefix + original(name, PACKER_NAMES): tuple(value.shape)
+        for prefix in PROJECTORS[: 1 if config.is_packer_shared else 2]
+        for name, value in packer.items()
+    }
     for name, shape in language.items():
         module = name.removesuffix(".weight")
-        if module.endswith(ADAPTED):
+        if module.rpartition(".")[2] in lora.targets:
             out, into = shape
-            shapes[f"{PEFT}{module}.lora_A.default.weight"] = (RANK, into)
-            shapes[f"{PEFT}{module}.lora_B.default.weight"] = (out, RANK)
+            shapes[f"{PEFT}{module}.lora_A.default.weight"] = (lora.rank, into)
+            shapes[f"{PEFT}{module}.lora_B.default.weight"] = (out, lora.rank)
     return shapes
 
 
@@ -73,7 +91,7 @@ def misfits(given: State, wanted: Shapes) -> Iterator[str]:
             yield f"{name} has the shape {tuple(given[name].shape)}, not {wanted[name]}"
 
 
-def assembled(clip: State, adapted: State, language: State, config: Config) -> dict[str, Tensor]:
+def assembled(clip: State, adapted: State, language: State, config: Config, lora: Lora) -> dict[str, Tensor]:
     """The state of `HSENet(config, language model)`, of files without misfits.
 
     Args:
@@ -81,6 +99,7 @@ def assembled(clip: State, adapted: State, language: State, config: Config) -> d
         adapted: the MRG or VQA file: packers, and LoRA of the language model.
         language: of the base model, in transformers' names.
         config: of the vision side.
+        lora: what of the language model was adapted.
     """
     ours = under(adapted, PEFT)
     packers = {name: value for name, value in ours.items() if name.startswith(PROJECTORS)}
@@ -88,15 +107,15 @@ def assembled(clip: State, adapted: State, language: State, config: Config) -> d
     towers = {STAGE1 + name: value for name, value in under(clip, f"{TEACHER}vision_encoder.").items()}
     towers |= {STAGE2 + name: value for name, value in under(clip, "vision_encoder.").items()}
     base = {HEAD: language[EMBEDDING], **language}
-    return convert({**towers, **packers, **merged(base, adapters)}, config)
+    return convert({**towers, **packers, **merged(base, adapters, lora)}, config)
 
 
-def merged(language: State, adapters: State) -> dict[str, Tensor]:
-    """A language model's state with W + ALPHA / RANK · B A wherever there is a LoRA."""
+def merged(language: State, adapters: State, lora: Lora) -> dict[str, Tensor]:
+    """A language model's state with what was learned added to it."""
     state = dict(language)
     modules = {found[1] for found in map(LORA.fullmatch, adapters) if found}
     for module in sorted(modules):
         into, out = (adapters[f"{module}.lora_{side}.default.weight"].float() for side in "AB")
         whole = state[f"{module}.weight"]
-        state[f"{module}.weight"] = (whole.float() + ALPHA / RANK * out @ into).to(whole.dtype)
+        state[f"{module}.weight"] = (whole.float() + lora.alpha / lora.rank * out @ into).to(whole.dtype)
     return state

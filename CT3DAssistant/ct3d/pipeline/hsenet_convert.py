@@ -31,6 +31,7 @@ from ct3d.models.hsenet import under
 from ct3d.models.hsenet_clip import TEACHER, ClipConfig, Contrastive, convert
 from ct3d.models.hsenet_published import (
     PEFT,
+    Lora,
     Shapes,
     adapted_keys,
     assembled,
@@ -170,8 +171,9 @@ def reader_state(
     language = language_keys(net.language, base.state)
     hold_to(base, language)
     hold_to(clip, _stage2_keys(values))
-    hold_to(adapted, adapted_keys(net.packers, language))
-    state = assembled(clip.state, adapted.state, base.state, net.config)
+    lora = Lora(**values.get("lora", {}))
+    hold_to(adapted, adapted_keys(net.config, language, lora))
+    state = assembled(clip.state, adapted.state, base.state, net.config, lora)
     if net.language.config.tie_word_embeddings:
         state.pop("language.lm_head.weight")
     return {NET + name: value for name, value in state.items()} | _trunk(slices, nets["trunk"])
