@@ -130,9 +130,20 @@ class Reader(nn.Module):
     def forward(self, queries: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """(…, Q, dim) after the norm, and the attention (…, Q, V)."""
         asked = self.query(queries)
-        weights = (asked @ self.key(values).transpose(-1, -2) * asked.shape[-1] ** -0.5).softmax(-1)
-        read = F.dropout(weights, DROPOUT, self.training) @ self.value(values)
+        is_few = queries.shape[-2] < values.shape[-2]
+        logits = self._few_logits(asked, values) if is_few else asked @ self.key(values).transpose(-1, -2)
+        weights = (logits * asked.shape[-1] ** -0.5).softmax(-1)
+        kept = F.dropout(weights, DROPOUT, self.training)
+        read = self._few_read(kept, values) if is_few else kept @ self.value(values)
         return self.norm(asked + F.dropout(self.output(read), DROPOUT, self.training)), weights
+
+    def _few_logits(self, asked: Tensor, values: Tensor) -> Tensor:
+        """asked · key(values) for few queries: these go through the key's map, not the many values."""
+        return asked @ self.key.weight @ values.transpose(-1, -2) + (asked @ self.key.bias)[..., None]
+
+    def _few_read(self, kept: Tensor, values: Tensor) -> Tensor:
+        """kept · value(values) for few queries: their sums of values go through the value's map."""
+        return (kept @ values) @ self.value.weight.T + kept.sum(-1, keepdim=True) * self.value.bias
 
 
 class SpatialPacker(nn.Module):
