@@ -13,6 +13,7 @@ from ct3d.cards import find_weights, load_card
 from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
 from ct3d.models.hsenet_published import PEFT
 from ct3d.pipeline.hsenet_convert import Found, convert_folder, find_parts, main, whole
+from ct3d.pipeline.hsenet_reader import config_of
 from ct3d.pipeline.job import build_model
 
 TOLD = {"license_": 'MIT, "as is"', "source": "made up, today"}
@@ -176,6 +177,23 @@ def test_two_files_of_one_part_are_refused_but_a_bin_beside_its_safetensors_is_n
     save_file(stage1, folder / "copy" / "model.safetensors")
     with pytest.raises(InvalidRequest, match="both are the stage-1 CLIP"):
         find_parts(folder)
+
+
+def test_a_language_model_without_its_configuration_or_tokenizer_is_refused(some_small_cards, tmp_path):
+    folder = write_release(tmp_path / "release", random_states())
+    beside = (folder / FILES["language"]).parent
+    for name in ("tokenizer.json", "config.json"):
+        (beside / name).rename(beside / f"no {name}")
+        with pytest.raises(InvalidRequest, match=f"{name} of the language model"):
+            convert_folder(folder, tmp_path / "out", cards=some_small_cards, **TOLD)
+    (beside / "config.json").write_text("[]")
+    with pytest.raises(WeightsCorrupt, match="no configuration"):
+        convert_folder(folder, tmp_path / "out", cards=some_small_cards, **TOLD)
+
+
+def test_a_card_s_config_with_a_table_that_no_model_has_is_refused():
+    with pytest.raises(InvalidRequest, match="has no decoder"):
+        config_of({"decoder": {}})
 
 
 def test_reports_and_answers_are_told_apart_by_their_folder(tmp_path):

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from ct3d import cards
 from ct3d.cards import cards_folder, find_weights, load_card, load_cards
 from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
 
@@ -114,6 +115,16 @@ def test_a_card_is_only_found_by_its_id(name, a_card, tmp_path):
 def test_a_broken_card_says_what_is_wrong(a_card, old, new, words):
     with pytest.raises(InvalidRequest, match=words):
         a_card(GOOD.replace(old, new))
+
+
+def test_a_card_of_this_machine_stands_before_a_shipped_one(a_card, tmp_path, monkeypatch):
+    text = (cards_folder() / "hsenet_ct_rate.toml").read_text(encoding="utf-8")
+    a_card(text.replace('license = "', 'license = "MIT. '), "hsenet_ct_rate")
+    assert not load_card("hsenet_ct_rate").license.startswith("MIT")
+    monkeypatch.setattr(cards, "own_cards_folder", lambda: tmp_path)
+    assert load_card("hsenet_ct_rate").license.startswith("MIT")
+    assert [card.id for card in load_cards()] == [card.id for card in CARDS]
+    assert load_card("hsenet_radgenome").obtain
 
 
 def test_weights_are_found_and_checked(a_card, tmp_path):

@@ -139,7 +139,7 @@ def whole(card: ModelCard, found: Mapping[Part, Found]) -> tuple[dict[str, Tenso
     if card.role == "retrieve":
         return _whole_aligner(card, found)
     base = found["language"]
-    config = json.loads(_text_beside(base.path, "config.json", "language model"))
+    config = _language_config(base.path)
     adapted = found["reports" if card.role == "report" else "answers"]
     clip, slices = found["stage 2"], found["slices"]
     tensors = reader_state(card.config, config, clip=clip, adapted=adapted, base=base, slices=slices)
@@ -301,6 +301,16 @@ def _trunk(slices, net):
         return {}
     hold_to(slices, trunk_keys(net))
     return {TRUNK + name: value for name, value in convert_trunk(slices.state).items()}
+
+
+def _language_config(weights: Path) -> dict[str, Any]:
+    text = _text_beside(weights, "config.json", "language model")
+    try:
+        config = json.loads(text)
+        return {"model_type": config["model_type"], **config}
+    except (ValueError, KeyError, TypeError) as error:
+        path = weights.with_name("config.json")
+        raise WeightsCorrupt(f"{path} is no configuration of a model. Download it again.") from error
 
 
 def _text_beside(path: Path, name: str, whose: str) -> str:

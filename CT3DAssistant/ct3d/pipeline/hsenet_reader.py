@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ct3d.cards import ModelCard
-from ct3d.errors import WeightsCorrupt, WeightsMissing
+from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
 from ct3d.models.hsenet import EncoderConfig, PackerConfig
 from ct3d.models.hsenet_clip import ClipConfig, Contrastive
 from ct3d.models.hsenet_vlm import Config, HSENet, Prefix, pieces, sampler, visible
@@ -28,6 +28,8 @@ from ct3d.models.slice_encoder import SliceEncoder, normalised
 NET, TRUNK = "net.", "trunk."  # prefixes in a weights file
 LANGUAGE, TOKENIZER, VOCABULARY = "language", "tokenizer", "vocabulary"  # its texts
 SLICES_AT_ONCE = 4
+KNOWN = {"towers", "is_packer_shared", "is_guided"}  # beside the tables of a card's [config]
+KNOWN |= {"encoder", "packer", "slices", "text", "lora", "language"}
 NAMED_KEYS = 5  # of what doesn't fit, in an error
 LEFT_OUT = re.compile(r"""["'()]""")  # of reports, as the text encoder learned them
 
@@ -168,15 +170,21 @@ class HSENetAligner:
 
 
 def config_of(values: Mapping[str, Any]) -> Config:
-    """The vision side's configuration of a card's [config]."""
+    """The vision side's configuration of a card's [config].
+
+    Raises:
+        InvalidRequest: the [config] names what no model here has.
+    """
+    if strange := sorted(values.keys() - KNOWN):
+        raise InvalidRequest(f"[config] of a card of HSENet has no {', '.join(strange)}. Mend the card.")
     plain = {name: values[name] for name in ("towers", "is_packer_shared") if name in values}
     parts = EncoderConfig(**values.get("encoder", {})), PackerConfig(**values.get("packer", {}))
     return Config(*parts, **plain)
 
 
 def clip_config(values: Mapping[str, Any]) -> ClipConfig:
-    """The contrastive model's configuration of a card's [config]."""
-    encoder = EncoderConfig(**values.get("encoder", {}))
+    """The contrastive model's configuration of a card's [config]; raises as `config_of`."""
+    encoder = config_of(values).encoder
     return ClipConfig(encoder, values.get("is_guided", False), dict(values.get("text", {})))
 
 
