@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from parity import h3denet_losses, h3denet_nets, hsenet_nets  # noqa: F401  (they register their kinds)
+from parity import h3denet_losses, h3denet_nets, hsenet_data, hsenet_nets  # noqa: F401  (they register)
 from parity.golden import COMMITTED, WHOLE, Case, Comparison, cases_in, golden_folder, kind_of
 
 CASES = cases_in(COMMITTED, "committed") + cases_in(golden_folder(), "golden")

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from parity import h3denet_losses, h3denet_nets, hsenet_nets  # noqa: F401  (they register their kinds)
+from parity import h3denet_losses, h3denet_nets, hsenet_data, hsenet_nets  # noqa: F401  (they register)
 from parity.golden import COMMITTED, Case, Comparison, cases_in, kind_of
 from safetensors.torch import load_file, save_file
 

@@ -1,0 +1,165 @@
+"""CT-RATE's way from a chest CT to what HSENet's encoders see: a small volume, and 32 slices.
+
+Source: HSENet (arXiv 2506.09634), preparation of YanzhaoShi/HSENet @ c7198f3, re-derived from its behaviour.
+"compat" is that recipe, bit for bit (Testing/parity): the file's own axes are taken as they come, and slices
+are cut along x where a scan has no fewer slices than columns. "clean" turns the volume to RAS first and
+always cuts axial slices. Neither writes JPEG: the reference's slices went through it, at quality 95.
+torch's own interpolation is used, so this lies here and not in `imaging`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ct3d.case import InputReport
+from ct3d.imaging.resample import resample
+from ct3d.imaging.volume import Volume
+
+SPACING_KJI_MM = (1.5, 0.75, 0.75)
+SHAPE = (32, 256, 256)  # of what the encoders see: D = z, H = x, W = y
+SLICES = 32
+VOLUME_HU, SLICE_HU = (-1000.0, 200.0), (-1000.0, 1000.0)
+LEAST = 1e-8  # the range of values is taken to be at least this
+
+Recipe = Literal["compat", "clean"]
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What HSENet sees of a scan.
+
+    Attributes:
+        volume: (32, 256, 256) float32 in [0, 1], axes z, x, y.
+        slices: (32, H, W) uint8, turned 90 degrees clockwise.
+        slice_indices: which slices of the resampled scan they are; () where it had fewer than 32.
+        box: (first, past last) of what was kept of the resampled scan, along z, x, y.
+        resampled_shape: of the scan at 1.5 x 0.75 x 0.75 mm, z, x, y.
+        report: for the person.
+    """
+
+    volume: np.ndarray
+    slices: np.ndarray
+    slice_indices: tuple[int, ...]
+    box: Box
+    resampled_shape: tuple[int, int, int]
+    report: InputReport
+
+
+def see(volume: Volume, card_id: str, recipe: Recipe = "clean") -> Seen:
+    """What HSENet sees of a volume in HU.
+
+    Args:
+        volume: on its native grid; "compat" takes its axes for those of the file.
+        card_id: for the report.
+        recipe: see the module.
+    """
+    given = volume if recipe == "compat" else resample(volume, orientation="RAS")
+    hu_xyz = given.array.transpose(2, 1, 0).astype(np.float64)
+    spacing_xyz = given.spacing_kji_mm[::-1]
+    small, box, resampled = encoder_volume(hu_xyz, spacing_xyz)
+    slices, indices = encoder_slices(hu_xyz, spacing_xyz, is_compat=recipe == "compat")
+    return Seen(
+        small, slices, indices, box, resampled, _report(volume, given, card_id, box, resampled, indices)
+    )
+
+
+def encoder_volume(
+    hu_xyz: np.ndarray, spacing_xyz_mm: tuple[float, float, float]
+) -> tuple[np.ndarray, Box, tuple[int, int, int]]:
+    """HU (x, y, z) → (32, 256, 256) float32 in [0, 1], the box that was kept, and the resampled shape.
+
+    Clipped to [-1000, 200] HU; resampled; scaled by the least and the largest value; cut to the box of what
+    is above the least; resized.
+    """
+    zxy = np.ascontiguousarray(np.clip(hu_xyz, *VOLUME_HU).transpose(2, 0, 1))
+    x, y, z = spacing_xyz_mm
+    there = _resampled(zxy, (z, x, y)).float()
+    low, high = float(there.min()), float(there.max())
+    scaled = (there - there.min()) / max(high - low, LEAST)
+    box = _box_above_zero(scaled)
+    kept = scaled[tuple(slice(first, past) for first, past in box)]
+    small = F.interpolate(kept[None, None], size=SHAPE, mode="trilinear", align_corners=False)
+    d, h, w = there.shape
+    return small[0, 0].numpy(), box, (d, h, w)
+
+
+def encoder_slices(
+    hu_xyz: np.ndarray, spacing_xyz_mm: tuple[float, float, float], *, is_compat: bool
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """HU (x, y, z) → (32, H, W) uint8 slices, and which of the resampled ones they are.
+
+    Clipped to [-1000, 1000] HU; resampled; 32 slices from the first to the last; each scaled by its own least
+    and largest value.
+    """
+    scaled = np.clip(hu_xyz, *SLICE_HU) / SLICE_HU[1]
+    is_turned = not is_compat or scaled.shape[2] < scaled.shape[0]
+    x, y, z = spacing_xyz_mm
+    zxy = np.ascontiguousarray(scaled.transpose(2, 0, 1)) if is_turned else scaled
+    there = _resampled(zxy, (z, x, y))
+    indices: tuple[int, ...] = ()
+    if len(there) < SLICES:
+        size = (SLICES, *there.shape[1:])
+        chosen = F.interpolate(there[None, None], size=size, mode="trilinear", align_corners=False)[
+            0, 0
+        ].numpy()
+    else:
+        indices = tuple(int(each) for each in np.linspace(0, len(there) - 1, SLICES))
+        chosen = there.numpy()[list(indices)]
+    low, high = (each(chosen, axis=(1, 2), keepdims=True) for each in (np.min, np.max))
+    grey = ((chosen - low) / np.maximum(high - low, LEAST) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.rot90(grey, -1, axes=(1, 2))), indices
+
+
+def _resampled(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Tensor:
+    """Float64, at 1.5 x 0.75 x 0.75 mm along its three axes."""
+    pairs = zip(array.shape, spacing_mm, SPACING_KJI_MM)
+    size = [max(1, int(np.floor(length * given / wanted))) for length, given, wanted in pairs]
+    given = torch.from_numpy(array)[None, None]
+    return F.interpolate(given, size=size, mode="trilinear", align_corners=False)[0, 0]
+
+
+def _box_above_zero(scaled: Tensor) -> Box:
+    """The least box that holds every value above 0; all of it where there is none."""
+    where = scaled.nonzero()
+    if not len(where):
+        d, h, w = scaled.shape
+        return (0, d), (0, h), (0, w)
+    z, x, y = zip(where.min(dim=0).values.tolist(), (where.max(dim=0).values + 1).tolist())
+    return z, x, y
+
+
+def _report(volume, given, card_id, box, resampled, indices):
+    """The box, on the grid of the volume as it was given."""
+    share = (
+        np.count_nonzero((volume.array < VOLUME_HU[0]) | (volume.array > VOLUME_HU[1])) / volume.array.size
+    )
+    at = (
+        f"slices {indices[0]} to {indices[-1]} of {resampled[0]}"
+        if indices
+        else "all slices, stretched to 32"
+    )
+    kept = ", ".join(f"{first} to {past}" for first, past in box)
+    extent = [(past - first) * step for (first, past), step in zip(box, SPACING_KJI_MM)]
+    d, h, w = (side / size for side, size in zip(extent, SHAPE))
+    return InputReport(
+        card=card_id,
+        orientation_from=volume.orientation,
+        orientation_to=given.orientation,
+        shape_from_kji=volume.geometry.shape_kji,
+        shape_to_kji=(SHAPE[0], SHAPE[2], SHAPE[1]),
+        spacing_from_kji_mm=volume.geometry.spacing_kji_mm,
+        spacing_to_kji_mm=(d, w, h),
+        crop_from_kji=tuple((0, size) for size in volume.geometry.shape_kji),
+        value_range=VOLUME_HU,
+        clipped_share=share,
+        notes=(
+            f"Resampled to 1.5 x 0.75 x 0.75 mm: {' x '.join(map(str, resampled))} (z, x, y).",
+            f"Kept {kept} of these, then resized to {' x '.join(map(str, SHAPE))}.",
+            f"2D guide: 32 slices, {at}.",
+        ),
+    )
