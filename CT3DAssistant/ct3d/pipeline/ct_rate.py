@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ct3d.case import InputReport
 from ct3d.imaging.resample import resample
-from ct3d.imaging.volume import Volume
+from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_ijk
 
 SPACING_KJI_MM = (1.5, 0.75, 0.75)
 SHAPE = (32, 256, 256)  # of what the encoders see: D = z, H = x, W = y
@@ -154,7 +154,7 @@ def _report(volume, given, card_id, box, resampled, indices):
         shape_to_kji=(SHAPE[0], SHAPE[2], SHAPE[1]),
         spacing_from_kji_mm=volume.geometry.spacing_kji_mm,
         spacing_to_kji_mm=(d, w, h),
-        crop_from_kji=tuple((0, size) for size in volume.geometry.shape_kji),
+        crop_from_kji=_on_native_grid(box, resampled, given, volume),
         value_range=VOLUME_HU,
         clipped_share=share,
         notes=(
@@ -163,3 +163,16 @@ def _report(volume, given, card_id, box, resampled, indices):
             f"2D guide: 32 slices, {at}.",
         ),
     )
+
+
+def _on_native_grid(box, resampled, given, volume):
+    """(first, past last) along K, J, I of the volume of a box on the resampled grid of `given`."""
+    lengths = given.array.transpose(0, 2, 1).shape  # z, x, y
+    edges = [np.array(each) * length / size for each, length, size in zip(box, lengths, resampled)]
+    z, x, y = (each - 0.5 for each in edges)
+    corners = np.stack(np.meshgrid(x, y, z), axis=-1).reshape(-1, 3)
+    there = ijk_from_ras(ras_from_ijk(corners, given.ijk_to_ras), volume.ijk_to_ras)[:, ::-1] + 0.5
+    shape = volume.array.shape
+    low = np.clip(np.floor(there.min(axis=0) + 1e-3), 0, shape)
+    high = np.clip(np.ceil(there.max(axis=0) - 1e-3), 0, shape)
+    return tuple((int(first), int(past)) for first, past in zip(low, high))
