@@ -11,8 +11,14 @@ from matplotlib.figure import Figure
 from ct3d.case import RESEARCH_USE
 
 INK, GRAY = "#1a1a1a", "#8a8a8a"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#8a8a8a")  # told apart with any colour vision (Okabe and Ito)
-MARKERS = ("o", "s", "^", "D")
+COLOURS = (
+    "#0072b2",
+    "#56b4e9",
+    "#d55e00",
+    "#009e73",
+    "#8a8a8a",
+)  # told apart with any colour vision (Okabe and Ito)
+MARKERS = ("o", "v", "s", "^", "D")
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,

@@ -19,7 +19,8 @@ from monai.networks.nets import UNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ct3d.cards import ModelCard, load_card, shipped_weights_folder
+from ct3d.cards import ModelCard, load_card, shipped_weights_folder, weights_folder
+from ct3d.errors import WeightsMissing
 from ct3d.imaging.files import read_volume
 from ct3d.imaging.resample import resample
 from ct3d.models.h3denet import Config, HeatmapNet
@@ -47,7 +48,7 @@ class Recipe:
         place_weight: of `losses.place_loss` beside `losses.heatmap_loss`.
         negatives: CTs that show no landmark once their top is left away, relative to the folder of data.
         negative_top_mm: what is left away of them: it may show the lower neck.
-        start: weights to go on from, a file among the shipped ones; "": random ones.
+        start: weights to go on from, a file among the shipped or this user's own ones; "": random ones.
     """
 
     card: str
@@ -94,7 +95,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, samples: Path, until: int | 
     torch.manual_seed(recipe.seed)
     net = build(recipe, card)
     if recipe.start:
-        net.load_state_dict(load_file(shipped_weights_folder() / recipe.start))
+        net.load_state_dict(load_file(find_start(recipe.start)))
     schedule = recipe.schedule
     run = Run(net, lambda step: _loss(net, _batch(windows, step, schedule), recipe), schedule, out)
     _describe(recipe, net, own, out)
@@ -125,6 +126,21 @@ def build(recipe: Recipe, card: ModelCard) -> nn.Module:
 def find_scan(name: str, data: Path, samples: Path) -> Path:
     """Where a recipe's scan lies: in the folder of data, or among the fetched samples."""
     return next((folder / name for folder in (data, samples) if (folder / name).exists()), data / name)
+
+
+def find_start(name: str) -> Path:
+    """Where the weights lie that a recipe goes on from.
+
+    Raises:
+        WeightsMissing: in neither folder.
+    """
+    places = [folder / name for folder in (shipped_weights_folder(), weights_folder())]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise WeightsMissing(
+            f"There is no {name}. Train its recipe first, and copy what it gives to {places[1]}."
+        )
+    return found
 
 
 def read_negative(path: Path, recipe: Recipe) -> LandmarkCase:
