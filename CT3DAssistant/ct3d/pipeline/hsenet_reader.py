@@ -49,7 +49,26 @@ class Sight:
         return sum(each.keys.nbytes + each.values.nbytes for each in layers)
 
 
-class HSENetReader:
+class _Seeing:
+    """What both models of a card have: nets with the numbers of a state, and features of slices."""
+
+    def __init__(self, net: nn.ModuleDict, state: Mapping[str, Tensor], card: ModelCard):
+        load(net, state, card)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.net = net.to(self.device).eval()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the nets' numbers."""
+        return sum(each.nbytes for each in self.net.parameters())
+
+    @torch.inference_mode()
+    def slice_features(self, slices: np.ndarray, check: Check) -> Tensor:
+        """(S, H, W) uint8 grey slices → (1, S, dim); where slices guide an encoder."""
+        return sliced(self.net.trunk, slices, self.device, check)
+
+
+class HSENetReader(_Seeing):
     """Encoders, packers and language model of a card of the role "report" or "answer".
 
     Raises:
@@ -60,21 +79,8 @@ class HSENetReader:
     def __init__(self, card: ModelCard, weights_path: Path | None):
         state, texts = _opened(card, weights_path)
         self.config = config_of(card.config)
-        self.net = built_reader(card.config, language_of(json.loads(texts[LANGUAGE])))
-        load(self.net, state, card)
+        super().__init__(built_reader(card.config, language_of(json.loads(texts[LANGUAGE]))), state, card)
         self.tokenizer = _tokenizer(texts[TOKENIZER])
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.net.to(self.device).eval()
-
-    @property
-    def memory_bytes(self) -> int:
-        """Of the nets' numbers."""
-        return sum(each.nbytes for each in self.net.parameters())
-
-    @torch.inference_mode()
-    def slice_features(self, slices: np.ndarray, check: Check) -> Tensor:
-        """(S, H, W) uint8 grey slices → (1, S, dim)."""
-        return sliced(self.net.trunk, slices, self.device, check)
 
     @torch.inference_mode()
     def visual(self, volume: np.ndarray, slice_features: Tensor | None, check: Check) -> Tensor:
@@ -126,7 +132,7 @@ class HSENetReader:
         return "".join(told)
 
 
-class HSENetAligner:
+class HSENetAligner(_Seeing):
     """The contrastive model of a card of the role "retrieve": volumes and texts as vectors of length 1.
 
     Raises:
@@ -137,22 +143,9 @@ class HSENetAligner:
     def __init__(self, card: ModelCard, weights_path: Path | None):
         state, texts = _opened(card, weights_path)
         self.is_guided = clip_config(card.config).is_guided
-        self.net = built_aligner(card.config)
-        load(self.net, state, card)
+        super().__init__(built_aligner(card.config), state, card)
         self.tokenizer = _word_pieces(texts[VOCABULARY].split("\n"))
         self.most_tokens = self.net.net.text.config.max_position_embeddings
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.net.to(self.device).eval()
-
-    @property
-    def memory_bytes(self) -> int:
-        """Of the nets' numbers."""
-        return sum(each.nbytes for each in self.net.parameters())
-
-    @torch.inference_mode()
-    def slice_features(self, slices: np.ndarray, check: Check) -> Tensor:
-        """(S, H, W) uint8 grey slices → (1, S, dim); for a guided card."""
-        return sliced(self.net.trunk, slices, self.device, check)
 
     @torch.inference_mode()
     def embed_volume(self, volume: np.ndarray, slice_features: Tensor | None, check: Check) -> np.ndarray:
