@@ -59,7 +59,7 @@ landmark-page: $(VENV)/train.ready  ## DATA=as above, RUNS=folder of the runs un
 	$(MEASURE).evaluate_landmarks --data $(VALIDATION) $(KEEP)/evaluate_h3denet.json
 	$(BASELINE)/unet_headneck.toml --weights $(abspath $(RUNS))/unet/weights.safetensors $(KEEP)/evaluate_unet.json
 	$(BASELINE)/h3denet_headneck_no_attention.toml --weights $(abspath $(RUNS))/no_attention/weights.safetensors $(KEEP)/evaluate_no_attention.json
-	$(MEASURE).experiments_landmarks missing --data $(VALIDATION) $(KEEP)/missing.json
+	$(MEASURE).experiments_landmarks missing --repeats 1 --data $(VALIDATION) $(KEEP)/missing.json
 	$(MEASURE).experiments_landmarks outline --data $(VALIDATION) $(KEEP)/outline.json
 	$(MEASURE).landmark_pages --results ../docs/results --page ../docs/landmarks.md
 

@@ -65,7 +65,7 @@ def draw_hits(found: dict[str, dict[str, Any]], path: Path) -> None:
             label = f"{name}, MRE {pooled['mre_mm']:.1f} mm"
             axes.plot(*zip(*sorted(hits)), color=COLOURS[n], marker=MARKERS[n], ms=4, lw=1.4, label=label)
         axes.set(xlabel="Distance (mm)", ylabel="Landmarks within (%)", xlim=(1.5, 10.5), ylim=(0, 102))
-        figure.legend(loc="outside upper left", ncols=2, fontsize=7.5)
+        axes.legend(loc="upper left", fontsize=7)
         first = next(iter(found.values()))
         count = f"{first['cases']['count']} patients, {lines['mean position']['n']} supported landmarks"
         _save(figure, path, f"{count}. {RESEARCH_USE}")
