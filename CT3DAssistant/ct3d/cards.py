@@ -88,11 +88,13 @@ class LandmarkShape:
         basis: what it was measured on, in words.
         weights: of the signs that `pipeline.landmark_shape` names, added to the logit of presence.
         places_mm: mean places, RAS mm about their middle, in the order of the landmarks.
+        covariance_mm2: along R, A and S, how the places vary together: a matrix (L, L) an axis.
     """
 
     basis: str
-    weights: tuple[float, float, float]
+    weights: tuple[float, float]
     places_mm: tuple[tuple[float, float, float], ...]
+    covariance_mm2: tuple[tuple[tuple[float, ...], ...], ...]
 
 
 @dataclass(frozen=True)

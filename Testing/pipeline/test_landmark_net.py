@@ -32,6 +32,7 @@ POINTS = {
     "left_parotid_centroid": (-45.2, 20.4, 8.9),
     "larynx_centroid": (2.1, 30.6, -51.4),
 }
+STIFF = (tuple(tuple(row) for row in 4.0 * np.eye(4)),) * 3  # mm²: the points hardly vary
 NOWHERE = (np.nan, np.nan, np.nan)
 EXACT_MM = 0.02  # positions are rounded to 0.01 mm along each axis
 SHOWN_MM = 0.05  # how far a shown value may lie beside its place: float32 on a ruler of 1e6
@@ -197,8 +198,10 @@ def test_a_lone_landmark_is_not_believed(placed_by_oracle):
 
 def test_the_others_can_speak_against_a_landmark_and_move_no_point(placed_by_oracle):
     volume = a_ruler(*grid())
-    true = LandmarkShape("a test", (0.0, -2.0, 0.0), tuple(POINTS.values()))
-    wrong = replace(true, places_mm=(*true.places_mm[:3], (2.1, 30.6, 9.0)))  # the larynx 6 cm too high
+    true = LandmarkShape("a test", (3.0, 0.0), tuple(POINTS.values()), STIFF)
+    wrong = replace(
+        true, places_mm=(*true.places_mm[:3], (2.1, 30.6, -180.0))
+    )  # the larynx far below the scan
     found, _, _ = placed_by_oracle(volume, shape=true)
     assert {each.presence for each in found.values()} == {"present"}
     assert off_mm(found) < EXACT_MM
@@ -208,7 +211,7 @@ def test_the_others_can_speak_against_a_landmark_and_move_no_point(placed_by_ora
 
 
 def test_a_shape_without_a_place_for_each_landmark_is_refused(a_tiny_card):
-    shape = LandmarkShape("a test", (0.0,) * 3, ((0.0,) * 3,) * 4)
+    shape = LandmarkShape("a test", (0.0,) * 2, ((0.0,) * 3,) * 4, STIFF)
     with pytest.raises(InvalidRequest, match="a place a landmark"):
         build_net(replace(a_tiny_card[0], shape=shape))
 

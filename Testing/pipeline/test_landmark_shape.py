@@ -4,10 +4,11 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from ct3d.cards import LandmarkShape
-from ct3d.pipeline.landmark_shape import expected_places, mean_places, signs
+from ct3d.pipeline.landmark_shape import expected_places, fitted_shape, signs
 
 PLACES = np.array([[0.0, 0, 60], [0, 0, 0], [50, 10, 10], [-50, 10, 10], [0, 40, -80]])
-SHAPE = LandmarkShape("a test", (0.0,) * 3, tuple(map(tuple, PLACES - PLACES.mean(axis=0))))
+STIFF = (tuple(tuple(row) for row in 4.0 * np.eye(5)),) * 3  # each place varies by 2 mm, by itself
+SHAPE = LandmarkShape("a test", (0.0,) * 2, tuple(map(tuple, PLACES - PLACES.mean(axis=0))), STIFF)
 HIGH, LOW = 2.0, -1.0  # peaks of maps that show their landmark, and that don't
 
 
@@ -20,23 +21,45 @@ def shown(low_mm: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_shape_of_cases_is_found_whatever_they_show_and_wherever_they_lie():
     rng = np.random.default_rng(0)
-    cases = PLACES + rng.normal(0, 80, (40, 1, 3))
-    cases[rng.random((40, 5)) < 0.3] = np.nan
+    tilt = rng.normal(0, 6, (400, 1)) * np.array([1.0, 0.8, 0, 0, -1.0])  # the upper ones go together
+    own = rng.normal(0, 2, (400, 5, 3))
+    cases = PLACES + own + tilt[..., None] * (0, 0, 1) + rng.normal(0, 80, (400, 1, 3))
+    cases[rng.random((400, 5)) < 0.2] = np.nan
     cases[0] = PLACES
-    assert_allclose(mean_places(cases), PLACES - PLACES.mean(axis=0), atol=1e-6)
+    cases = cases[np.isfinite(cases).any(axis=(1, 2))]
+    places, covariance = fitted_shape(cases)
+    assert_allclose(places, PLACES - PLACES.mean(axis=0), atol=1.5)
+    along = covariance[2]
+    assert along[0, 1] > 10 > abs(covariance[0][0, 1])
+    assert along[0, 4] < -10
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
 
 
 def test_a_landmark_is_expected_where_the_others_put_it_and_has_no_say_of_its_own():
     moved = PLACES + (7.0, -9, 30)
     found = moved.copy()
     found[4] = 500
-    trust = np.array([1.0, 1, 1, 1, 0])
-    assert_allclose(expected_places(found, trust, PLACES), moved, atol=0.01)
+    expected, off_mm = expected_places(found, np.array([1.0, 1, 1, 1, 1e-4]), SHAPE)
+    assert_allclose(expected, moved, atol=1.0)
+    assert (off_mm < 8).all()
 
 
-def test_where_no_landmark_says_anything_the_mean_of_all_is_taken():
-    expected = expected_places(PLACES + 3, np.zeros(5), PLACES)
-    assert_allclose(expected, PLACES + 3, atol=1e-9)
+def test_what_goes_together_is_expected_together():
+    matrix = 4.0 * np.eye(5)
+    matrix[0, 1] = matrix[1, 0] = 80.0
+    matrix[[0, 1], [0, 1]] = 100.0
+    shape = LandmarkShape("a test", (0.0,) * 2, SHAPE.places_mm, (STIFF[0], STIFF[0], matrix))
+    found = PLACES + 0.0
+    found[1, 2] += 20
+    higher = expected_places(found, np.ones(5), shape)[0][0] - expected_places(found, np.ones(5), SHAPE)[0][0]
+    assert higher[2] > 3
+    assert_allclose(higher[:2], 0, atol=1e-6)
+
+
+def test_where_no_landmark_says_anything_every_place_is_uncertain():
+    expected, off_mm = expected_places(PLACES + 3, np.full(5, 1e-4), SHAPE)
+    assert np.isfinite(expected).all()
+    assert (off_mm > 80).all()
 
 
 def test_a_landmark_expected_beyond_the_scan_has_a_negative_depth_and_one_inside_a_positive_one():
@@ -44,11 +67,10 @@ def test_a_landmark_expected_beyond_the_scan_has_a_negative_depth_and_one_inside
     found = PLACES.copy()
     found[4] = 0, 30, -58  # the highest place of a map whose landmark lies below the scan
     told = signs(found, np.array([HIGH, HIGH, HIGH, HIGH, LOW]), known, affine, SHAPE)
-    assert_allclose(told[4, 0], -2.0, atol=0.5)  # 20 mm below the last slice
-    assert_allclose(told[4, 1], np.hypot(10, 22) / 10, atol=0.1)
-    assert told[4, 2] < 0.6
-    assert (told[:4, 0] >= 3).all()
-    assert_allclose(told[:4, 1], 0, atol=0.05)
+    assert -2.2 < told[4, 0] < -1.2  # 20 mm below the last slice, known to some 6 mm and 5
+    assert told[4, 1] < 0.6
+    assert (told[:4, 0] > 1.9).all()
+    assert (told[:4, 1] == 2).all()
 
 
 def test_signs_are_the_same_on_a_turned_grid():

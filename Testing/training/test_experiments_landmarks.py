@@ -82,7 +82,8 @@ def the_results(a_folder_of_cases, tmp_path_factory):
     paths, find = cases(a_folder_of_cases), Oracle(a_folder_of_cases, off_mm=3.5)
     card = load_card("h3denet_headneck")
     held = {"n": 31, "inside": 28, "share": 0.9032, "wilson95": [0.75, 0.97]}
-    shape = LandmarkShape("a test", (0.0,) * 3, ((0.0,) * 3,) * len(LANDMARKS))
+    count = len(LANDMARKS)
+    shape = LandmarkShape("a test", (0.0,) * 2, ((0.0,) * 3,) * count, (((0.0,) * count,) * count,) * 3)
     presence, radius = dict.fromkeys(LANDMARKS, [2.0, -1.0]), dict.fromkeys(LANDMARKS, 5.0)
     radii = Calibration(presence, shape, radius, held, {})
     measured = evaluate(paths, radii.of(card), find, seed=0, crops=2, note=lambda _text: None)
@@ -101,7 +102,7 @@ def test_the_page_takes_every_table_and_its_figures(the_results, tmp_path):
     fill_page(page, the_results)
     text = page.read_text(encoding="utf-8")
     assert "Not measured yet" not in text
-    assert "| H3DE-Net | " in text and " 3.5 | 0.0 |" in text
+    assert "| H3DE-Net, shipped: 7500 steps | " in text and " 3.5 | 0.0 |" in text
     assert "| supported, complete cases | 2 |" in text
     assert text.count("| larynx centroid |") == 1
     fill_page(page, the_results)

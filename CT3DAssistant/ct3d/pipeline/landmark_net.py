@@ -42,7 +42,7 @@ class Found:
     Attributes:
         points_ras: (L, 3) mm.
         peaks: (L,) values of the maps there.
-        signs: (L, 3), what the other landmarks say of each; 0 where the card has no shape.
+        signs: (L, 2), what the other landmarks say of each; 0 where the card has no shape.
         presence: (L,) probability that the landmark is in the scan.
         is_edge: (L,) bool, whether the place touches the edge of what the scan shows.
         view: what the net saw.
@@ -93,7 +93,8 @@ def build_net(card: ModelCard) -> HeatmapNet:
             f"The net of the card {card.id} must have 2 input channels and {len(card.landmarks)} landmarks, "
             f"not {config.in_channels} and {config.landmarks}. Mend its config."
         )
-    if card.shape and len(card.shape.places_mm) != len(card.landmarks):
+    sizes = (len(card.landmarks), 3), (3, len(card.landmarks), len(card.landmarks))
+    if card.shape and sizes != tuple(map(np.shape, (card.shape.places_mm, card.shape.covariance_mm2))):
         raise InvalidRequest(f"The shape of the card {card.id} must have a place a landmark. Mend it.")
     return HeatmapNet(config)
 

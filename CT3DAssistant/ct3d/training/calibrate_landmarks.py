@@ -23,7 +23,7 @@ import numpy as np
 
 from ct3d.cards import LandmarkShape, ModelCard, cards_folder
 from ct3d.errors import AssistantError, InvalidRequest
-from ct3d.pipeline.landmark_shape import SIGNS, mean_places
+from ct3d.pipeline.landmark_shape import SIGNS, fitted_shape
 from ct3d.training.calibration import fit_presence, left_one_out
 from ct3d.training.card_file import with_landmark_values, with_table
 from ct3d.training.conformal import conformal_radii, landmark_scales
@@ -137,10 +137,7 @@ def calibrate(
     pairs = ((getattr(scans, name), getattr(parts, name)) for name in ("peaks", "signs", "states"))
     presence = fit_presence(*map(np.concatenate, pairs))
     return Calibration(
-        presence={
-            each.id: _rounded((presence.slope, offset), 3)
-            for each, offset in zip(card.landmarks, presence.offsets)
-        },
+        presence={each.id: _rounded((presence.slope, presence.offset), 3) for each in card.landmarks},
         shape=replace(card.shape, weights=tuple(_rounded(presence.weights, 3))),
         radius_mm={each.id: r for each, r in zip(card.landmarks, _radii(errors, scales))},
         left_one_out=left_one_out(errors, scales),
@@ -156,8 +153,10 @@ def shape_of(train: list[Path]) -> LandmarkShape:
     """How the landmarks of these cases lie; its signs have no weight yet."""
     points = np.stack([view.case.landmarks_ras for view in whole_views(train)])
     points = points[np.isfinite(points).any(axis=(1, 2))]
-    basis = f"{len(points)} training cases of OpenKBP: mean places, each case moved to where they fit best"
-    return LandmarkShape(basis, (0.0,) * len(SIGNS), tuple(map(_place, mean_places(points))))
+    basis = f"{len(points)} training cases of OpenKBP: a normal distribution, each case moved to fit best"
+    places, covariance = fitted_shape(points)
+    rows = tuple(tuple(tuple(_rounded(row, 1)) for row in matrix) for matrix in covariance)
+    return LandmarkShape(basis, (0.0,) * len(SIGNS), tuple(tuple(_rounded(each, 1)) for each in places), rows)
 
 
 def absent(case: LandmarkCase) -> FieldOfView:
@@ -231,10 +230,6 @@ def _known(values):
     is_length = {"mre_mm", "sd_mm", "mean_position_mre_mm"}
     known = {key: value for key, value in values.items() if value is not None}
     return {key: round(value, 2) if key in is_length else value for key, value in known.items()}
-
-
-def _place(point):
-    return tuple(_rounded(point, 1))
 
 
 def _rounded(values, digits):

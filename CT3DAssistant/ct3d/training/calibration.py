@@ -10,17 +10,19 @@ from ct3d.errors import InvalidRequest
 from ct3d.training import State
 from ct3d.training.conformal import SHARE, conformal_radii, coverage
 
+EXACT = 1e-8  # gradient at which a fit ends; the loss is a mean, so gradients are small from the start
+
 
 class Presence(NamedTuple):
     """Logit of a landmark's presence: slope · peak + offset + weights · signs, at even odds of presence."""
 
     slope: float
-    offsets: np.ndarray  # (L,)
+    offset: float
     weights: np.ndarray  # (F,)
 
 
 def fit_presence(peaks: np.ndarray, signs: np.ndarray, states: np.ndarray) -> Presence:
-    """One slope and the weights of the signs for all landmarks together, an offset for each.
+    """One slope, one offset and the weights of the signs for all landmarks together: few numbers last.
 
     Source: Platt, "Probabilistic outputs for support vector machines" (1999), with his softened targets, so
     that the fit stays finite where the peak tells the two apart without an error. Differs: several signs
@@ -43,24 +45,24 @@ def fit_presence(peaks: np.ndarray, signs: np.ndarray, states: np.ndarray) -> Pr
             f"{present[n]} of {present[n] + absent[n]} scans show landmark {n + 1}. "
             "Give scans with it and without."
         )
-    target = np.where(is_present, (present + 1) / (present + 2), 1 / (absent + 2))[known]
+    sure, small = (present.sum() + 1) / (present.sum() + 2), 1 / (absent.sum() + 2)
+    target = np.where(is_present, sure, small)[known]
     weight = np.where(is_present, 0.5 / present, 0.5 / absent)[known] / states.shape[1]
     told = np.concatenate([peaks[..., None], signs], axis=-1)[known]
     middle, spread = told.mean(axis=0), told.std(axis=0)
     scaled = (told - middle) / np.where(spread > 0, spread, 1)
-    which = np.broadcast_to(np.arange(states.shape[1]), states.shape)[known]
-    columns = np.concatenate([scaled, np.eye(states.shape[1])[which]], axis=1)
+    columns = np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
 
     def loss(found):
         logit = columns @ found
         value = -(weight * (target * log_expit(logit) + (1 - target) * log_expit(-logit))).sum()
         return value, columns.T @ (weight * (expit(logit) - target))
 
-    found = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS").x
+    found = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS", options={"gtol": EXACT}).x
     slopes = found[: len(middle)] / np.where(spread > 0, spread, 1)
     if slopes[0] <= 0:
         raise InvalidRequest("The peak is no higher where a landmark is present. Train the net first.")
-    return Presence(float(slopes[0]), found[len(middle) :] - slopes @ middle, slopes[1:])
+    return Presence(float(slopes[0]), float(found[-1] - slopes @ middle), slopes[1:])
 
 
 def left_one_out(errors: np.ndarray, scales: np.ndarray, share: float = SHARE) -> dict:

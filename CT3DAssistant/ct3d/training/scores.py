@@ -30,7 +30,7 @@ class Answer(NamedTuple):
         peaks: (L,) height of each landmark's map.
         presence: (L,) probability that the landmark lies in the scan.
         told: (L,) bool, a person is shown this landmark as present.
-        signs: (L, 3) what the other landmarks say of each, see `pipeline.landmark_shape`; None: nothing.
+        signs: (L, 2) what the other landmarks say of each, see `pipeline.landmark_shape`; None: nothing.
     """
 
     points_ras: np.ndarray
@@ -54,7 +54,7 @@ class Scores:
         supported: (N, L) bool, inside, and the data set shows enough around it.
         beyond_mm: (N, L) distance past the cut of the field of view.
         peaks, presence, told: (N, L), see Answer.
-        signs: (N, L, 3), see Answer; 0 where it has none.
+        signs: (N, L, 2), see Answer; 0 where it has none.
         absent_share: (N,) of the known landmarks.
         seconds: (N,) wall time of the product path.
     """
