@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pace import TooLong, assert_within, timed
 from processes import CODE
 
 from ct3d.cards import find_weights, load_card
@@ -91,6 +92,7 @@ def test_landmarks_of_a_patient_come_through_the_wire(a_worker_with_torch, a_ses
     assert again.landmarks == result.landmarks
 
 
+@timed
 def test_a_chest_has_none_and_a_stopped_run_leaves_the_worker_alive(
     a_worker_with_torch, a_session_folder, a_sample
 ):
@@ -108,6 +110,7 @@ def test_a_chest_has_none_and_a_stopped_run_leaves_the_worker_alive(
     job.cancel()
     with pytest.raises(TaskCancelled):
         client.wait(job)
-    assert time.monotonic() - began <= 1.0
+    assert_within(time.monotonic() - began, 1.0, "stopping")
     client.wait(client.submit("landmarks", params))
-    assert client.worker.pid == pid
+    if client.worker.pid != pid:
+        raise TooLong("The worker took so long to stop that it was replaced.")
