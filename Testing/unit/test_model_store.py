@@ -38,12 +38,15 @@ def test_the_longest_unused_goes_first():
     assert store.remember("first", a_megabyte) is first
 
 
-def test_a_value_beyond_the_budget_is_kept_alone():
+def test_a_value_beyond_the_budget_is_kept_beside_small_ones_until_another_as_large_comes():
     store = ModelStore(MB // 2)
+    small = store.remember("small", bytes)
     large = store.remember("large", a_megabyte)
+    assert store.remember("small", bytes) is small
     assert store.remember("large", a_megabyte) is large
     store.remember("other", a_megabyte)
     assert store.remember("large", a_megabyte) is not large
+    assert store.remember("small", bytes) is small
 
 
 def test_what_goes_is_closed():

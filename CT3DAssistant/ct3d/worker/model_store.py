@@ -14,8 +14,8 @@ T = TypeVar("T")
 class ModelStore:
     """Values by key, up to a budget of bytes.
 
-    A value larger than the whole budget is kept alone: it is in use, and making it anew for each job costs
-    more.
+    One value larger than the whole budget is kept beside them, until another as large comes: it is in use,
+    and making it anew for each job costs more.
     """
 
     def __init__(self, budget_bytes: int):
@@ -38,14 +38,21 @@ class ModelStore:
             return self._kept[key][0]
         value = make()
         self._kept[key] = (value, size_of(value))
-        while len(self._kept) > 1 and self.held_bytes > self.budget_bytes:
-            self._drop(next(iter(self._kept)))
+        self._make_room()
         return value
 
     def clear(self) -> None:
         """Drop everything, as after a want of memory."""
         while self._kept:
             self._drop(next(iter(self._kept)))
+
+    def _make_room(self) -> None:
+        small = [each for each, (_, size) in self._kept.items() if size <= self.budget_bytes]
+        large = [each for each in self._kept if each not in small]
+        for each in large[:-1]:
+            self._drop(each)
+        while sum(self._kept[each][1] for each in small) > self.budget_bytes:
+            self._drop(small.pop(0))
 
     def _drop(self, key: Hashable) -> None:
         value, _ = self._kept.pop(key)
