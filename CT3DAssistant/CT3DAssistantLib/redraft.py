@@ -22,14 +22,19 @@ def with_checked(case: Case, checked: tuple[Sentence, ...]) -> Case:
     return replace(case, sentences=tuple(sentences))
 
 
-def with_drafted(case: Case, drafted: tuple[Sentence, ...], *, at_utc: str = "") -> Case:
+def with_drafted(
+    case: Case, drafted: tuple[Sentence, ...], sections: tuple[str, ...] = (), *, at_utc: str = ""
+) -> Case:
     """The case with sections written anew; what a person touched stays.
 
     Of the program's own sentences of those sections nothing stays. A new one is left out where a person has
     touched the sentence of the same fact (the same floor). If that changes a report that was reviewed or
     signed, it is open again.
+
+    Args:
+        sections: that were written, those without a sentence too; (): those of the new sentences.
     """
-    rewritten = {sentence.section for sentence in drafted}
+    rewritten = set(sections) or {sentence.section for sentence in drafted}
     sentences: list[Sentence] = []
     for section in SECTIONS:
         old = _of(case.sentences, section)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from ct3d.case import Case, Flag, Step
+from ct3d.case import Case, Flag, InputReport, Step
 from ct3d.protocol.tasks import (
     AnswerResult,
     CheckResult,
@@ -27,6 +27,8 @@ from CT3DAssistantLib.landmark_sets import cards_of, flags_of, named
 from CT3DAssistantLib.redraft import with_checked, with_drafted
 from CT3DAssistantLib.review import still_signed
 from CT3DAssistantLib.scene import add_attributes, add_report, adding_segmentation
+
+OF_REPORT = ("report_empty", "report_unsupported", "report_cut")  # flags of a model that reads scans
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,10 @@ def _(_result: FindingsResult, _case: Case, _stage: Stage) -> Iterable[None]:
 
 @merge.register
 def _(result: ReportResult, case: Case) -> Case:
-    return _noted(with_drafted(case, result.sentences), result.step, result.flags)
+    drafted = with_drafted(case, result.sentences, result.sections)
+    ids = {*OF_REPORT, *(flag.id for flag in result.flags)}
+    stale = [flag for flag in case.flags if flag.id in ids]
+    return _noted(_with_saw(drafted, result.saw), result.step, result.flags, stale=stale)
 
 
 @show.register
@@ -128,13 +133,20 @@ def _(_result: CheckResult, _case: Case, _stage: Stage) -> Iterable[None]:
 def _(result: AnswerResult, case: Case) -> Case:
     answer = replace(result.answer, id=f"answer_{len(case.answers) + 1}")
     provenance = (*case.provenance, result.step)
-    return replace(case, answers=(*case.answers, answer), provenance=provenance)
+    return replace(_with_saw(case, result.saw), answers=(*case.answers, answer), provenance=provenance)
 
 
 @show.register
 def _(_result: AnswerResult, _case: Case, _stage: Stage) -> Iterable[None]:
     """Answers have no node of their own: the case in the parameter node holds them."""
     return ()
+
+
+def _with_saw(case: Case, saw: InputReport | None) -> Case:
+    """The case with what a model saw, in place of what the same card's saw before; None: it saw no voxels."""
+    if saw is None:
+        return case
+    return replace(case, saw=(*(each for each in case.saw if each.card != saw.card), saw))
 
 
 def failed(case: Case, task: str, message: str) -> Case:

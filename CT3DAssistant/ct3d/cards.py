@@ -13,6 +13,7 @@ from ct3d.errors import InvalidRequest, WeightsCorrupt, WeightsMissing
 from ct3d.protocol.codec import decode
 
 ROLES = Literal["segment", "landmarks", "findings", "language", "encoder", "report", "answer", "retrieve"]
+READS_SCANS = ("report", "answer", "retrieve")  # roles of the cards whose models take the voxels themselves
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class InputSpec:
     spacing_mm: tuple[float, float, float] | None = None  # None: native
     spatial_shape: tuple[int, int, int] | None = None  # None: any
     value_range: tuple[float, float] | None = None  # HU; None: not clipped
+    recipe: Literal["clean", "compat"] = "clean"  # of HSENet's cards, see pipeline.ct_rate
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ class Answer:
     origin: Literal["measured", "model", "model_second_draw", "none"]
     scope: Scope = Scope()
     reasons: tuple[str, ...] = ()  # why it can't be told, or why the model's own words were turned down
+    sentences: tuple[Sentence, ...] = ()  # of a model that read the scan, each judged by itself
 
 
 @dataclass(frozen=True)

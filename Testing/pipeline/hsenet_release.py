@@ -82,14 +82,19 @@ def write_texts(folder: Path, part: str) -> None:
     if part == "language":
         language = load_card("hsenet_ct_rate").tiny["language"]
         (folder / "config.json").write_text(json.dumps(language | {"auto_map": {"AutoConfig": "evil.Code"}}))
-        tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="end"))
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.save(str(folder / "tokenizer.json"))
+        write_words(folder, WORDS)
     elif part.startswith("stage"):
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         (folder / "vocab.txt").write_text("\n".join([*special, *WORDS]) + "\n")
     elif part in ("reports", "answers"):
         torch.save({"not": "weights"}, folder / "training_args.bin")
+
+
+def write_words(folder: Path, words: list[str]) -> None:
+    """The tokenizer of the language model: one word, one token."""
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="end"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def small_card(id_: str, folder: Path) -> ModelCard:

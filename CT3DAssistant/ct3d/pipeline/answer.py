@@ -67,8 +67,14 @@ def run(params: AnswerParams, job: Job) -> AnswerResult:
     """Answer one question.
 
     Streams each sentence once it is checked. What the model words is streamed while it writes, as long as it
-    is the beginning of a sentence that may be said; the guard may still take that back.
+    is the beginning of a sentence that may be said; the guard may still take that back. A card of the role
+    "answer" looks at the scan itself, see read_scan.
     """
+    card = job.card(params.card) if params.card else None
+    if card is not None and card.role == "answer":
+        from ct3d.pipeline.read_scan import read_answer  # which needs torch
+
+        return read_answer(params, job, card)
     job.stage("question", 0.0)
     case = scoped(params.case, params.scope)
     question = _question(params)

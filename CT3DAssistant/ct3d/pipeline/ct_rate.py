@@ -26,6 +26,7 @@ VOLUME_HU, SLICE_HU = (-1000.0, 200.0), (-1000.0, 1000.0)
 LEAST = 1e-8  # the range of values is taken to be at least this
 
 Recipe = Literal["compat", "clean"]
+Shape = tuple[int, int, int]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
@@ -40,6 +41,7 @@ class Seen:
         box: (first, past last) of what was kept of the resampled scan, along z, x, y.
         resampled_shape: of the scan at 1.5 x 0.75 x 0.75 mm, z, x, y.
         report: for the person.
+        zxy_to_ras: (4, 4) from an index (z, x, y, 1) of `volume` to RAS millimetres.
     """
 
     volume: np.ndarray
@@ -48,30 +50,32 @@ class Seen:
     box: Box
     resampled_shape: tuple[int, int, int]
     report: InputReport
+    zxy_to_ras: np.ndarray
 
 
-def see(volume: Volume, card_id: str, recipe: Recipe = "clean") -> Seen:
+def see(volume: Volume, card_id: str, recipe: Recipe = "clean", shape: Shape = SHAPE) -> Seen:
     """What HSENet sees of a volume in HU.
 
     Args:
         volume: on its native grid; "compat" takes its axes for those of the file.
         card_id: for the report.
         recipe: see the module.
+        shape: of what the encoders see.
     """
     given = volume if recipe == "compat" else resample(volume, orientation="RAS")
     hu_xyz = given.array.transpose(2, 1, 0).astype(np.float64)
     spacing_xyz = given.spacing_kji_mm[::-1]
-    small, box, resampled = encoder_volume(hu_xyz, spacing_xyz)
+    small, box, resampled = encoder_volume(hu_xyz, spacing_xyz, shape)
     slices, indices = encoder_slices(hu_xyz, spacing_xyz, is_compat=recipe == "compat")
-    return Seen(
-        small, slices, indices, box, resampled, _report(volume, given, card_id, box, resampled, indices)
-    )
+    report = _report(volume, given, box, resampled, indices, card_id=card_id, shape=shape)
+    way = _zxy_to_ras(given, box, resampled, shape)
+    return Seen(small, slices, indices, box, resampled, report, way)
 
 
 def encoder_volume(
-    hu_xyz: np.ndarray, spacing_xyz_mm: tuple[float, float, float]
-) -> tuple[np.ndarray, Box, tuple[int, int, int]]:
-    """HU (x, y, z) → (32, 256, 256) float32 in [0, 1], the box that was kept, and the resampled shape.
+    hu_xyz: np.ndarray, spacing_xyz_mm: tuple[float, float, float], shape: Shape = SHAPE
+) -> tuple[np.ndarray, Box, Shape]:
+    """HU (x, y, z) → float32 in [0, 1] of a shape, the box that was kept, and the resampled shape.
 
     Clipped to [-1000, 200] HU; resampled; scaled by the least and the largest value; cut to the box of what
     is above the least; resized.
@@ -83,7 +87,7 @@ def encoder_volume(
     scaled = (there - there.min()) / max(high - low, LEAST)
     box = _box_above_zero(scaled)
     kept = scaled[tuple(slice(first, past) for first, past in box)]
-    small = F.interpolate(kept[None, None], size=SHAPE, mode="trilinear", align_corners=False)
+    small = F.interpolate(kept[None, None], size=shape, mode="trilinear", align_corners=False)
     d, h, w = there.shape
     return small[0, 0].numpy(), box, (d, h, w)
 
@@ -133,7 +137,7 @@ def _box_above_zero(scaled: Tensor) -> Box:
     return z, x, y
 
 
-def _report(volume, given, card_id, box, resampled, indices):
+def _report(volume, given, box, resampled, indices, *, card_id, shape):
     """The box, on the grid of the volume as it was given."""
     share = (
         np.count_nonzero((volume.array < VOLUME_HU[0]) | (volume.array > VOLUME_HU[1])) / volume.array.size
@@ -145,13 +149,13 @@ def _report(volume, given, card_id, box, resampled, indices):
     )
     kept = ", ".join(f"{first} to {past}" for first, past in box)
     extent = [(past - first) * step for (first, past), step in zip(box, SPACING_KJI_MM)]
-    d, h, w = (side / size for side, size in zip(extent, SHAPE))
+    d, h, w = (side / size for side, size in zip(extent, shape))
     return InputReport(
         card=card_id,
         orientation_from=volume.orientation,
         orientation_to=given.orientation,
         shape_from_kji=volume.geometry.shape_kji,
-        shape_to_kji=(SHAPE[0], SHAPE[2], SHAPE[1]),
+        shape_to_kji=(shape[0], shape[2], shape[1]),
         spacing_from_kji_mm=volume.geometry.spacing_kji_mm,
         spacing_to_kji_mm=(d, w, h),
         crop_from_kji=_on_native_grid(box, resampled, given, volume),
@@ -159,10 +163,22 @@ def _report(volume, given, card_id, box, resampled, indices):
         clipped_share=share,
         notes=(
             f"Resampled to 1.5 x 0.75 x 0.75 mm: {' x '.join(map(str, resampled))} (z, x, y).",
-            f"Kept {kept} of these, then resized to {' x '.join(map(str, SHAPE))}.",
+            f"Kept {kept} of these, then resized to {' x '.join(map(str, shape))}.",
             f"2D guide: 32 slices, {at}.",
         ),
     )
+
+
+def _zxy_to_ras(given, box, resampled, shape):
+    """4x4 from an index on the encoders' grid to RAS; both are counted between the centres of voxels."""
+    lengths = given.array.transpose(0, 2, 1).shape  # z, x, y
+    way = np.zeros((4, 4))
+    way[3, 3] = 1
+    for n, column in enumerate((2, 0, 1)):  # of x, y, z in i, j, k
+        (first, past), scale = box[n], lengths[n] / resampled[n]
+        step = (past - first) / shape[n]
+        way[column, n], way[column, 3] = step * scale, (first + step / 2) * scale - 0.5
+    return given.ijk_to_ras @ way
 
 
 def _on_native_grid(box, resampled, given, volume):

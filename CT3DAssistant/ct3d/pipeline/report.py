@@ -30,14 +30,19 @@ Show = Callable[[str], None]  # takes a sentence that is still being written, as
 
 
 def run(params: ReportParams, job: Job) -> ReportResult:
-    """Draft the report. `card` "" asks for the floor alone, without a language model.
+    """Draft the report. `card` "" asks for the floor alone, one of the role "report" reads the scan.
 
     Streams one checked sentence at a time, a section's title on its own line before them.
     """
+    card = job.card(params.card) if params.card else None
+    if card is not None and card.role == "report":
+        from ct3d.pipeline.read_scan import read_report  # which needs torch
+
+        return read_report(params, job, card)
     job.stage("facts", 0.0)
     facts = facts_of(params.case, params.sections)
     job.stage("language model", 0.02)
-    writer = Writer(params, job, job.card(params.card) if params.card else None)
+    writer = Writer(params, job, card)
     sentences: list[Sentence] = []
     for place, fact in enumerate(facts):
         job.stage(f"writing: {fact.section}", 0.05 + 0.95 * place / len(facts))

@@ -22,7 +22,7 @@ def scoped(case: Case, scope: Scope) -> Case:
             )
         regions = [region for region in case.regions if _is_of(case, region, scope.region)]
     else:
-        bounds = _bounds(scope)
+        bounds = bounds_of(scope)
         regions = [region for region in case.regions if _lies_in(case, region, bounds)]
     ids = {region.id for region in regions}
     landmarks = [mark for mark in case.landmarks if _has(mark, scope, ids)]
@@ -42,8 +42,12 @@ def _is_of(case: Case, region: Region, scope_id: str) -> bool:
     return in_lung and region.side == whole.side
 
 
-def _bounds(scope: Scope) -> list[tuple[float, float]]:
-    """(low, high) along R, A, S; unlimited where the scope doesn't say."""
+def bounds_of(scope: Scope) -> list[tuple[float, float]]:
+    """(low, high) along R, A, S of slices or a box; unlimited where the scope doesn't say.
+
+    Raises:
+        InvalidRequest: a range of the wrong length.
+    """
     numbers = scope.range_ras_mm
     if len(numbers) != {"slices": 2, "box": 6}[scope.kind]:
         raise InvalidRequest(
@@ -72,7 +76,7 @@ def _inside(point, bounds) -> bool:
 def _has(mark, scope, ids) -> bool:
     if scope.kind == "region":
         return mark.region in ids or mark.id.removesuffix("_center") in ids
-    return mark.position_ras is not None and _inside(mark.position_ras, _bounds(scope))
+    return mark.position_ras is not None and _inside(mark.position_ras, bounds_of(scope))
 
 
 def _local(finding: Finding, ids: set[str]) -> bool:

@@ -10,6 +10,8 @@ def run(params: WarmUpParams, job: Job) -> WarmUpResult:
     card = job.card(params.card)
     job.stage("language model", 0.0)
     model = job.model(card)
+    if card.role != "language":
+        return WarmUpResult(job.step("warm_up", card))
     job.stage("prompt", 0.3)
     chat = [*beginning(), {"role": "user", "content": "-"}]
     model.write(chat, on_piece=lambda _: job.check(), max_tokens=1)

@@ -122,13 +122,14 @@ class FindingsResult:
 
 @dataclass(frozen=True)
 class ReportParams:
-    """Word the case as a draft report. temperature 0 is greedy."""
+    """Word the case as a draft report, or have a card's model read the volume. temperature 0 is greedy."""
 
     case: Case
     card: str = "smollm2_135m"
     sections: tuple[str, ...] = ()  # empty: all
     seed: int = 0
     temperature: float = 0.0
+    volume: VolumeRef | None = None  # for a card whose model reads scans
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,10 @@ class ReportResult:
     sentences: tuple[Sentence, ...]
     step: Step
     flags: tuple[Flag, ...] = ()
+    saw: InputReport | None = None  # None: the card's model saw what was measured, no voxels
+    sections: tuple[
+        str, ...
+    ] = ()  # written anew, those without a sentence too; empty: those of the sentences
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class AnswerParams:
-    """Answer a question about the case."""
+    """Answer a question about the case, or have a card's model look at the volume itself."""
 
     case: Case
     question: str
@@ -175,6 +180,8 @@ class AnswerParams:
     card: str = "smollm2_135m"
     seed: int = 0
     temperature: float = 0.0
+    volume: VolumeRef | None = None  # for a card whose model reads scans
+    layers: tuple[MaskLayer, ...] = ()  # for such a card, where the scope is a region
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,7 @@ class AnswerResult:
 
     answer: Answer
     step: Step
+    saw: InputReport | None = None  # None: the card's model saw what was measured, no voxels
 
 
 @dataclass(frozen=True)
