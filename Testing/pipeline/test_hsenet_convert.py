@@ -102,6 +102,25 @@ def test_a_person_who_stops_ends_every_stage(converted, a_view):
     assert sight.prefix.cache.get_seq_length() == sight.prefix.length
 
 
+def test_a_stop_between_two_layers_leaves_what_was_read_as_it_was(converted, a_view):
+    reader = build_model(load_card("hsenet_radgenome", converted / "cards"), (converted,))
+    volume, slices = a_view
+    sight = reader.read(reader.visual(volume, reader.slice_features(slices, CHECK), CHECK), CHECK)
+    text = reader.write(sight, "nodule ?", on_piece=CHECK, max_tokens=4)
+    for calls in range(1, 8):
+        left = [None] * calls
+
+        def stop(_piece, left=left):
+            if not left:
+                raise InterruptedError
+            left.pop()
+
+        with pytest.raises(InterruptedError):
+            reader.write(sight, "nodule ?", on_piece=stop, max_tokens=4)
+        assert {each.get_seq_length() for each in sight.prefix.cache.layers} == {sight.prefix.length}
+    assert reader.write(sight, "nodule ?", on_piece=CHECK, max_tokens=4) == text
+
+
 @pytest.mark.parametrize("id_", ["hsenet_clip_stage1", "hsenet_clip_stage2"])
 def test_a_converted_aligner_puts_volumes_and_texts_on_one_sphere(id_, converted, a_view):
     aligner = build_model(load_card(id_, converted / "cards"), (converted,))

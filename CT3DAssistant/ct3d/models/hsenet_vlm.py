@@ -194,7 +194,8 @@ class HSENet(nn.Module):
                 yield token
                 fresh = [token]
         finally:
-            prefix.cache.crop(prefix.length - prefix.cache.get_seq_length())
+            for layer in prefix.cache.layers:  # a stop between two layers leaves them of different lengths
+                layer.crop(prefix.length - layer.get_seq_length())
 
 
 def pieces(ids: Iterator[int], decode: Callable[[list[int]], str]) -> Iterator[str]:
