@@ -106,7 +106,7 @@ def test_a_stop_between_two_layers_leaves_what_was_read_as_it_was(converted, a_v
     reader = build_model(load_card("hsenet_radgenome", converted / "cards"), (converted,))
     volume, slices = a_view
     sight = reader.read(reader.visual(volume, reader.slice_features(slices, CHECK), CHECK), CHECK)
-    text = reader.write(sight, "nodule ?", on_piece=CHECK, max_tokens=4)
+    text = reader.write(sight, "nodule ?", on_piece=str, max_tokens=4)
     for calls in range(1, 8):
         left = [None] * calls
 
@@ -118,7 +118,7 @@ def test_a_stop_between_two_layers_leaves_what_was_read_as_it_was(converted, a_v
         with pytest.raises(InterruptedError):
             reader.write(sight, "nodule ?", on_piece=stop, max_tokens=4)
         assert {each.get_seq_length() for each in sight.prefix.cache.layers} == {sight.prefix.length}
-    assert reader.write(sight, "nodule ?", on_piece=CHECK, max_tokens=4) == text
+    assert reader.write(sight, "nodule ?", on_piece=str, max_tokens=4) == text
 
 
 @pytest.mark.parametrize("id_", ["hsenet_clip_stage1", "hsenet_clip_stage2"])
