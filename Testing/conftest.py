@@ -1,5 +1,7 @@
 """What all test folders share: the worker's interpreter and where the sample CTs lie."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,3 +34,17 @@ def a_sample():
         return found
 
     return path
+
+
+@pytest.fixture(scope="session")
+def a_home_with_hsenet(worker_python, tmp_path_factory) -> Path:
+    """Home folder with cards and weights of a small, made-up HSENet; skips where the worker has no torch."""
+    asked = [str(worker_python), "-c", "import torch, transformers, safetensors"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip("needs a worker with torch")
+    home = tmp_path_factory.mktemp("home")
+    path = os.pathsep.join((str(PACKAGE_FOLDER), str(ROOT / "Testing")))
+    command = [str(worker_python), "-m", "pipeline.hsenet_home", str(home)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return home

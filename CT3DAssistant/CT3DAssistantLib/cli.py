@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ct3d import __version__
-from ct3d.case import REPORT_REGIONS, RESEARCH_USE, SECTIONS, Answer, Case, Scope
+from ct3d.case import REPORT_REGIONS, RESEARCH_USE, SECTIONS, Answer, Case, InputReport, Scope
 from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed
 from ct3d.protocol.codec import encode
 from CT3DAssistantLib.landmark_sets import confidence_words, radius_words
@@ -100,6 +100,8 @@ def analyze(arguments: argparse.Namespace, screen: Screen) -> int:
 
     out = make_folder(arguments.out)
     with _sitting(arguments) as sitting:
+        logic = sitting.logic
+        logic.profile = logic.profile.reading(report=arguments.report_card, answer=arguments.answer_card)
         node = _open(arguments, sitting, screen)
         with screen.progress() as move:
             chain = sitting.logic.analyze(node, on_progress=move)
@@ -164,31 +166,39 @@ def report(arguments: argparse.Namespace, screen: Screen) -> int:
     from CT3DAssistantLib.results import merge
 
     path, case = _read_case(arguments.case)
-    params = ReportParams(
-        case, arguments.language, tuple(arguments.section), arguments.seed, arguments.temperature
-    )
+    drawn = {"seed": arguments.seed, "temperature": arguments.temperature}
+    params = ReportParams(case, arguments.card or arguments.language, tuple(arguments.section), **drawn)
     with _worker(arguments) as sitting, screen.progress() as move:
+        params = replace(params, volume=_volume(arguments, sitting))
         result = sitting.client.wait(sitting.client.submit("report", params, move))
     case = merge(result, case)
     _write_case(path, case)
-    screen.result(_report_text(case), sentences=case.sentences, step=result.step)
+    _note_saw(result.saw, screen)
+    lines = [_report_text(case), *(f"{each.severity.upper()}: {each.text}" for each in result.flags)]
+    more = {"flags": result.flags, "saw": result.saw}
+    screen.result("\n".join(lines), sentences=case.sentences, step=result.step, **more)
     return 0
 
 
 def ask(arguments: argparse.Namespace, screen: Screen) -> int:
     """Answer a question about an analysed case, and keep the answer with it."""
-    from ct3d.protocol.tasks import AnswerParams, Turn
+    from ct3d.protocol.tasks import AnswerParams
+    from CT3DAssistantLib.conversation import history_of
+    from CT3DAssistantLib.results import merge
 
     path, case = _read_case(arguments.case)
-    history = tuple(Turn(each.question, each.text) for each in case.answers[-4:])
-    scope = _scope(arguments, case)
-    params = AnswerParams(case, arguments.question, history, scope, arguments.language, arguments.seed)
+    card, scope = arguments.card or arguments.language, _scope(arguments, case)
+    params = AnswerParams(case, arguments.question, history_of(case)[-4:], scope, card, arguments.seed)
     with _worker(arguments) as sitting:
+        volume = _volume(arguments, sitting)
+        layers = _layers(path.parent, case, scope, sitting) if volume else ()
+        params = replace(params, temperature=arguments.temperature, volume=volume, layers=layers)
         result = sitting.client.wait(sitting.client.submit("answer", params))
-    answer = replace(result.answer, id=f"answer_{len(case.answers) + 1}")
-    case = replace(case, answers=(*case.answers, answer), provenance=(*case.provenance, result.step))
+    case = merge(result, case)
     _write_case(path, case)
-    screen.result(_answer_text(answer), answer=answer, step=result.step)
+    _note_saw(result.saw, screen)
+    answer = case.answers[-1]
+    screen.result(_answer_text(answer), answer=answer, step=result.step, saw=result.saw)
     return 0
 
 
@@ -290,17 +300,51 @@ def _worker_python(arguments: argparse.Namespace) -> Path:
 
 
 def _open(arguments: argparse.Namespace, sitting, screen: Screen):
-    from CT3DAssistantLib.samples import sample_scan, samples
+    from CT3DAssistantLib.samples import scan_at
     from CT3DAssistantLib.scene import notes_of
 
-    path = arguments.input
-    if not path.exists() and str(path) in samples():
-        path = sample_scan(str(path))
+    path = scan_at(arguments.input)
     screen.note(f"Reading {path}")
     node = sitting.open(path, series=arguments.series)
     for note in notes_of(node):
         screen.note(f"Note: {note}")
     return node
+
+
+def _volume(arguments: argparse.Namespace, sitting):
+    """The CT of --volume beside the wire; None without one."""
+    from ct3d.imaging.exchange import store_volume
+    from ct3d.imaging.files import read_volume
+    from CT3DAssistantLib.samples import scan_at
+
+    if arguments.volume is None:
+        return None
+    return store_volume(read_volume(scan_at(arguments.volume))[0], sitting.exchange.path)
+
+
+def _layers(folder: Path, case: Case, scope: Scope, sitting) -> tuple[Any, ...]:
+    """The masks that a question about a region needs, beside the wire."""
+    from ct3d.imaging.exchange import store_array
+    from ct3d.protocol.tasks import MaskLayer
+    from CT3DAssistantLib.exports.regions import read_regions
+
+    if scope.kind != "region":
+        return ()
+    layers = read_regions(folder / "regions.seg.nrrd", case)
+    stored = {name: store_array(layer, sitting.exchange.path) for name, layer in layers.items()}
+    return tuple(MaskLayer(name, array) for name, array in stored.items())
+
+
+def _note_saw(saw: InputReport | None, screen: Screen) -> None:
+    """What a model saw of the scan, on the way."""
+    from CT3DAssistantLib.saw_rows import changes
+
+    if saw is not None:
+        screen.note(f"What {saw.card} saw of the scan:")
+        for row in changes(saw):
+            screen.note(f"  {row.title}: {row.scan} -> {row.model}")
+        for note in saw.notes:
+            screen.note(f"  {note}")
 
 
 def _read_case(path: Path) -> tuple[Path, Case]:
@@ -359,7 +403,8 @@ def _report_text(case: Case) -> str:
 
 def _answer_text(answer: Answer) -> str:
     links = f"  [{', '.join(answer.evidence)}]" if answer.evidence else ""
-    return f"Q: {answer.question}\nA: {answer.text}{links}"
+    marked = [f"{'' if each.support == 'supported' else '? '}{each.text}" for each in answer.sentences]
+    return f"Q: {answer.question}\nA: {' '.join(marked) or answer.text}{links}"
 
 
 def _flag_lines(case: Case) -> list[str]:
@@ -398,6 +443,9 @@ def _add_scan_commands(commands: Any) -> None:
         if run is analyze:
             command.add_argument("--no-3d", action="store_true", help="leave the 3D picture out")
             command.add_argument("--ask", action="append", default=[], help="a question; may be repeated")
+            for task in ("report", "answer"):
+                told = f"{task} by a model that reads the scan itself: the id of its card"
+                command.add_argument(f"--{task}-card", default="", metavar="ID", help=told)
 
 
 def _add_case_commands(commands: Any) -> None:
@@ -405,7 +453,12 @@ def _add_case_commands(commands: Any) -> None:
         command = _command(commands, run)
         command.add_argument("case", type=Path, help="folder written by analyze, or its case.json")
         command.add_argument("--language", default="smollm2_135m", help="card of the language model")
+        command.add_argument("--card", metavar="ID", help="card of a model that reads the scan itself")
+        command.add_argument("--volume", type=Path, metavar="CT", help="the case's CT, for such a card")
         command.add_argument("--seed", type=int, default=0)
+        command.add_argument(
+            "--temperature", type=float, default=0.0, help="0 (default): the likeliest words"
+        )
         if run is ask:
             command.add_argument("question")
             command.add_argument("--region", help="ask about one region, by id")
@@ -415,7 +468,6 @@ def _add_case_commands(commands: Any) -> None:
             command.add_argument(
                 "--section", action="append", default=[], choices=[*REPORT_REGIONS, "impression"]
             )
-            command.add_argument("--temperature", type=float, default=0.0)
 
 
 def _add_evaluate_command(commands: Any) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 from ct3d.case import Answer, Attribute, Case, Region, Scope
 from ct3d.protocol.tasks import Turn
-from CT3DAssistantLib.labels import ORIGIN
+from CT3DAssistantLib.labels import ORIGIN, SUPPORT
 from CT3DAssistantLib.scopes import region_name, scope_words
 
 ANSWER = "\u2713 Answer"
+NOT_BORNE_OUT = "? Answer to check"
 CANNOT_TELL = "\u2298 Can't tell"
 TURNED_DOWN = "the language model's wording was turned down, the measured sentence stands"
+READ_OFF = "written by a model that read the scan"
 REMEMBERED = 6  # earlier turns that a question is sent with
 LINKS = 6  # pieces of evidence that an answer shows
 SHOWN = 60  # answers of a conversation in the window
@@ -107,10 +109,20 @@ def _is_assessed(case: Case, finding_id: str) -> bool:
 
 def origin_words(answer: Answer) -> str:
     """Where an answer's words come from."""
+    if answer.sentences:
+        borne = sum(each.support == "supported" for each in answer.sentences)
+        return f"{READ_OFF}; {borne} of {len(answer.sentences)} sentences borne out by measurements"
     if answer.support != "supported":
         return ""
     fell = any(reason.startswith("model_second_draw wrote ") for reason in answer.reasons)
     return f"{ORIGIN[answer.origin]}; {TURNED_DOWN}" if fell else ORIGIN[answer.origin]
+
+
+def marked_text(answer: Answer) -> str:
+    """The answer; of a model that read the scan, each sentence with the sign of how it stands."""
+    if not answer.sentences:
+        return answer.text
+    return " ".join(f"{SUPPORT[each.support][0]} {each.text}" for each in answer.sentences)
 
 
 def conversation_text(case: Case) -> str:
@@ -121,9 +133,10 @@ def conversation_text(case: Case) -> str:
 
 
 def _lines(case: Case, answer: Answer) -> list[str]:
-    can_tell = answer.support == "supported"
+    can_tell = answer.support == "supported" or bool(answer.sentences)
     lines = [f"Question: {answer.question}", f"About: {scope_words(answer.scope, case)}"]
-    lines += [f"Answer ({origin_words(answer)}): {answer.text}" if can_tell else f"Can't tell: {answer.text}"]
+    said = marked_text(answer)
+    lines += [f"Answer ({origin_words(answer)}): {said}" if can_tell else f"Can't tell: {said}"]
     if not can_tell and answer.reasons:
         lines.append(f"Why: {'; '.join(answer.reasons)}")
     if answer.evidence:
@@ -175,7 +188,7 @@ def question_html(question: str, about: str, ink: Ink) -> str:
 
 def _turn(case: Case, answer: Answer, ink: Ink, selected: str) -> str:
     asked = question_html(answer.question, scope_words(answer.scope, case), ink)
-    if answer.support == "supported":
+    if answer.support == "supported" or answer.sentences:
         style, body = f'bgcolor="{ink.answer}" border="0"', _told(case, answer, ink, selected)
     else:
         style = f'border="1" style="border-style:dashed; border-color:{ink.edge}"'
@@ -186,10 +199,11 @@ def _turn(case: Case, answer: Answer, ink: Ink, selected: str) -> str:
 
 
 def _told(case: Case, answer: Answer, ink: Ink, selected: str) -> str:
-    head = f'<b>{ANSWER}</b> <span style="color:{ink.quiet}">{escape(origin_words(answer))}</span>'
+    title = ANSWER if answer.support == "supported" else NOT_BORNE_OUT
+    head = f'<b>{title}</b> <span style="color:{ink.quiet}">{escape(origin_words(answer))}</span>'
     links = evidence_links(case, answer.evidence, ink, selected)
     shown = f'<br/><span style="color:{ink.quiet}">Evidence:</span> {links}' if links else ""
-    return f"{head}<br/>{escape(answer.text)}{shown}"
+    return f"{head}<br/>{escape(marked_text(answer))}{shown}"
 
 
 def _not_told(answer: Answer, ink: Ink) -> str:

@@ -265,12 +265,12 @@ class _Work:
 
     def ready(self, task: str) -> Iterator[None]:
         """Volume and masks beside the wire; written once per chain, and never twice with the same content."""
-        if task in SEES_VOXELS and self._ref is None:
+        if (task in SEES_VOXELS or self.logic.profile.reads_scan(task)) and self._ref is None:
             volume = self.volume
             array = yield from storing_array(volume.array, self.logic.exchange_dir)
             self._ref = VolumeRef(array, volume.geometry.ijk_to_ras)
             self._started = replace(self._started, input=replace(self._started.input, sha256=array.sha256))
-        if task in SEES_MASKS and self._masks is None and not self.logic.sees_voxels_only(task):
+        if self._needs_masks(task) and self._masks is None:
             node = node_of(self.logic.scene, self.volume_node, "segmentation")
             self._measured = (yield from fingerprinting(node)) if node else ""
             layers, masks = (yield from reading_layers_of(self.logic.scene, self.volume_node)), []
@@ -279,6 +279,12 @@ class _Work:
                 masks.append(MaskLayer(name, array))
             self._masks = tuple(masks)
         self._hold()
+
+    def _needs_masks(self, task: str) -> bool:
+        if task == "answer":
+            scope = self.asked.get("scope", WHOLE_SCAN)
+            return scope.kind == "region" and self.logic.profile.reads_scan(task)
+        return task in SEES_MASKS and not self.logic.sees_voxels_only(task)
 
     def _hold(self) -> None:
         volume = (self._ref.array,) if self._ref else ()
@@ -295,11 +301,20 @@ class _Work:
             "landmarks": lambda: LandmarkParams(self._ref, self._masks or (), self.case.regions, card),
             "measure": lambda: MeasureParams(self._ref, self._masks, seen.regions, seen.landmarks),
             "findings": lambda: FindingsParams(seen, card),
-            "report": lambda: ReportParams(seen, card, **self.asked),
+            "report": lambda: ReportParams(seen, card, volume=self._read_by(task), **self.asked),
             "check": lambda: CheckParams(seen, self.asked.get("sentences", ())),
-            "answer": lambda: AnswerParams(seen, card=card, **self.asked),
+            "answer": lambda: AnswerParams(
+                seen, card=card, volume=self._read_by(task), layers=self._layers_of(task), **self.asked
+            ),
         }
         return makers[task]()
+
+    def _read_by(self, task: str) -> VolumeRef | None:
+        """The volume, for a card whose model reads it."""
+        return self._ref if self.logic.profile.reads_scan(task) else None
+
+    def _layers_of(self, task: str) -> tuple[MaskLayer, ...]:
+        return (self._masks or ()) if self._needs_masks(task) else ()
 
     def absorb(self, result: Any) -> Iterator[None]:
         """Merge at once; show in bites."""

@@ -66,6 +66,11 @@ def sample_scan(name: str, folder: Path | None = None) -> Path:
     return (folder or sample_folder()) / name / _sample(name).scan
 
 
+def scan_at(path: Path) -> Path:
+    """The path as it is; of a sample's name, where there is no such file, the sample's CT."""
+    return sample_scan(str(path)) if not path.exists() and str(path) in samples() else path
+
+
 def has_sample(name: str, folder: Path | None = None) -> bool:
     """Whether all files of a sample lie here; their content isn't read."""
     place = (folder or sample_folder()) / name

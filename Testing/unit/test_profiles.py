@@ -14,9 +14,20 @@ def test_a_profile_names_cards_of_the_right_roles_and_says_when_to_use_it(profil
     assert profile.title and profile.when.endswith(".")
 
 
-def test_every_card_is_in_a_profile_but_those_whose_weights_a_person_converts():
+def test_every_card_is_in_a_profile_but_those_that_search():
     named = {card.id for profile in profiles().values() for card in profile.cards.values()}
-    assert named == {card.id for card in load_cards() if not card.obtain}
+    assert named == {card.id for card in load_cards() if card.role != "retrieve"}
+
+
+def test_a_profile_whose_models_read_scans_names_them_for_report_and_answer():
+    hsenet, standard = profile_of("hsenet"), profile_of("")
+    assert (hsenet.card_of("report"), hsenet.card_of("answer")) == ("hsenet_ct_rate", "hsenet_radgenome")
+    assert hsenet.reads_scan("report") and not standard.reads_scan("report")
+    assert not hsenet.reads_scan("segment")
+    mixed = standard.reading(report="hsenet_ct_rate")
+    assert (mixed.card_of("report"), mixed.card_of("answer")) == ("hsenet_ct_rate", "smollm2_135m")
+    with pytest.raises(InvalidRequest, match="role 'report'.*hsenet_ct_rate"):
+        standard.reading(report="hsenet_radgenome")
 
 
 def test_the_default_needs_no_torch_and_the_floor_no_weights():

@@ -5,14 +5,13 @@ Its weights are made up (see pipeline/hsenet_home.py); the published ones were n
 
 import json
 import os
-import subprocess
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import CODE, HERE
-from test_landmark_net_task import has_torch
+from processes import CODE
 
 from ct3d.case import Case, Scope
 from ct3d.client.client import Client
@@ -24,25 +23,9 @@ from ct3d.protocol.messages import streamed
 from ct3d.protocol.tasks import AnswerParams, MaskLayer, PrepareParams, ReportParams, Turn, WarmUpParams
 
 REPORTS, ANSWERS = "hsenet_ct_rate", "hsenet_radgenome"
-TESTS = HERE.parent
+TESTS = Path(__file__).resolve().parents[1]
 CASE = TESTS / "golden" / "case_made_up.json"
 ALL_TOKENS = 16  # of the small net: two encoders, 2 x 2 x 2 windows each
-
-
-@pytest.fixture(scope="module")
-def a_home(worker_python, tmp_path_factory):
-    """Home folder with cards and weights of a small HSENet."""
-    if not has_torch(worker_python):
-        pytest.skip("needs a worker with torch")
-    home = tmp_path_factory.mktemp("home")
-    done = subprocess.run(
-        [str(worker_python), "-m", "pipeline.hsenet_home", str(home)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(CODE), str(TESTS)))},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return home
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +40,9 @@ def a_client_at(home, worker_python, folder):
 
 
 @pytest.fixture(scope="module")
-def a_reader(a_home, worker_python, an_exchange):
+def a_reader(a_home_with_hsenet, worker_python, an_exchange):
     """A client of a worker that has the small HSENet."""
-    client = a_client_at(a_home, worker_python, an_exchange)
+    client = a_client_at(a_home_with_hsenet, worker_python, an_exchange)
     yield client
     client.close()
 
@@ -211,7 +194,7 @@ def test_what_the_model_sees_is_a_volume_on_the_encoders_grid(a_reader, an_excha
     assert a_reader.wait(a_reader.submit("warm_up", WarmUpParams(ANSWERS))).step.card == ANSWERS
 
 
-def test_without_weights_the_error_says_how_to_get_them(worker_python, tmp_path, a_home):
+def test_without_weights_the_error_says_how_to_get_them(worker_python, tmp_path, a_home_with_hsenet):
     client = a_client_at(tmp_path, worker_python, tmp_path)
     ref, case = put(tmp_path)
     for task, params in {

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from ct3d.case import Attribute, Case, Finding, Flag, Landmark, PointReview, Region
+from CT3DAssistantLib.conversation import marked_text, origin_words
 from CT3DAssistantLib.exports.figures import Figure, Figures
 from CT3DAssistantLib.exports.files import write_file
 from CT3DAssistantLib.exports.sentences import REPORT_TITLES, banner, record, report_section
@@ -248,12 +249,13 @@ def _answers(case: Case, links: _Links) -> str:
     parts = []
     for answer in case.answers:
         icon, meaning = SUPPORT[answer.support]
+        origin = origin_words(answer) if answer.sentences else ORIGIN[answer.origin]
         parts.append(
             f'<div class="sentence {answer.support}"><span class="state" title="{meaning}">{icon}'
             f'<span class="word">{answer.support}</span></span><div>'
             f'<p class="question">{escape(answer.question)}</p>'
-            f"<p>{escape(answer.text)}</p>{links(answer.evidence)}"
-            f'<span class="origin">{ORIGIN[answer.origin]}</span></div></div>'
+            f"<p>{escape(marked_text(answer))}</p>{links(answer.evidence)}"
+            f'<span class="origin">{escape(origin)}</span></div></div>'
         )
     return "".join(parts)
 

@@ -42,6 +42,9 @@ COSTS = {  # by task, or by task and card where the card makes the difference
     "answer smollm2_135m_transformers": Cost(1400, 0, 10, 0),
     "report ": Cost(150, 0, 1, 0),  # without a language model
     "answer ": Cost(150, 0, 1, 0),
+    "report hsenet_ct_rate": Cost(11000, 16, 300, 0.1),  # from the sizes of its parts; never run here
+    "answer hsenet_radgenome": Cost(11000, 16, 120, 0.1),
+    "warm_up hsenet_radgenome": Cost(10000, 0, 60, 0),
     "check": Cost(150, 0, 0.5, 0),
     "warm_up": Cost(450, 0, 5, 0),
     "warm_up smollm2_135m_transformers": Cost(1400, 0, 20, 0),

@@ -1,0 +1,106 @@
+"""A model that reads the scan, from the scene and from the command line; its weights are made up."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ct3d.case import Case, Scope
+from ct3d.imaging.exchange import content_hash
+from ct3d.imaging.files import read_volume, write_volume
+from ct3d.imaging.volume import Volume
+
+TESTS = Path(__file__).resolve().parents[1]
+CASE = TESTS / "golden" / "case_made_up.json"
+REPORTS, ANSWERS = "hsenet_ct_rate", "hsenet_radgenome"
+
+
+@pytest.fixture(autouse=True)
+def at_home(a_home_with_hsenet, the_command, monkeypatch):
+    monkeypatch.setenv("HOME", str(a_home_with_hsenet))
+    monkeypatch.setitem(the_command.environment, "HOME", str(a_home_with_hsenet))
+
+
+def a_scan(seed=0):
+    array = np.full((24, 40, 44), -1000, np.int16)
+    array[2:22, 5:35, 4:40] = np.random.default_rng(seed).integers(-900, 100, (20, 30, 36))
+    return Volume(array, np.diag([2.0, 2.0, 3.0, 1.0]))
+
+
+def case_of_scan(volume):
+    case = Case.from_json(CASE.read_text(encoding="utf-8"))
+    sha256 = content_hash(volume.array)
+    return replace(case, input=replace(case.input, sha256=sha256, geometry=volume.geometry), answers=())
+
+
+def low_mask():
+    mask = np.zeros((24, 40, 44), np.uint8)
+    mask[3:5, 7:30, 7:12] = 1
+    return mask
+
+
+@pytest.fixture(scope="module")
+def a_folder(tmp_path_factory):
+    """A CT, and beside it what `analyze` would have written of it: case and masks."""
+    from CT3DAssistantLib.exports.regions import write_regions
+
+    folder = tmp_path_factory.mktemp("analysed")
+    write_volume(folder / "scan.nii.gz", a_scan())
+    case = case_of_scan(read_volume(folder / "scan.nii.gz")[0])
+    (folder / "case.json").write_text(case.to_json(), encoding="utf-8")
+    write_regions(folder / "regions.seg.nrrd", case, {"organs": low_mask()})
+    return folder
+
+
+def told(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_command_line_writes_a_report_and_answers_from_the_scan(the_command, a_folder):
+    scan = ["--volume", a_folder / "scan.nii.gz"]
+    report = told(the_command("--json", "report", a_folder, "--card", REPORTS, *scan))
+    texts = {each["text"]: each["support"] for each in report["sentences"] if each["origin"] == "model"}
+    assert texts == {
+        "The right lung has a volume of 2340 mL.": "supported",
+        "There is severe pneumonia.": "unsupported",
+    }
+    assert report["saw"]["card"] == REPORTS and report["flags"][0]["id"] == "report_unsupported"
+    done = the_command("ask", a_folder, "what is there ?", "--card", ANSWERS, *scan, "--region", "right_lung")
+    assert done.returncode == 0, done.stderr
+    assert "A: ? " in done.stdout
+    assert f"What {ANSWERS} saw of the scan:" in done.stderr and "44 × 40 × 24" in done.stderr
+    case = Case.from_json((a_folder / "case.json").read_text(encoding="utf-8"))
+    assert {each.card for each in case.saw} >= {REPORTS, ANSWERS}
+    assert case.answers[-1].scope == Scope("region", "right_lung")
+    assert case.provenance[-1].counts["visual_tokens_seen"] == 4
+    assert {each.origin for each in case.sentences} == {"model"}
+
+
+def test_without_the_scan_or_with_a_card_of_another_role_it_says_what_to_give(the_command, a_folder):
+    done = the_command("report", a_folder, "--card", REPORTS)
+    assert done.returncode == 2 and "Give the volume, too" in done.stderr
+    done = the_command("analyze", a_folder / "scan.nii.gz", "--report-card", ANSWERS)
+    assert done.returncode == 2 and REPORTS in done.stderr
+
+
+def test_in_a_scene_report_and_answer_show_what_the_model_saw(worker_python, a_home_with_hsenet):
+    from CT3DAssistantLib.conversation import conversation_text
+    from CT3DAssistantLib.scene import add_segmentation, add_volume, save_case
+    from CT3DAssistantLib.session import Sitting
+
+    with Sitting(worker_python, "hsenet") as sitting:
+        node = add_volume(sitting.scene, a_scan())
+        case = case_of_scan(a_scan())
+        save_case(sitting.scene, node, case)
+        add_segmentation(sitting.scene, node, {"organs": low_mask()}, case.regions)
+        texts = []
+        case = sitting.finish(sitting.logic.draft_report(node, on_text=texts.append))
+        assert len(texts) == 13 and len(case.sentences) == 2
+        case = sitting.finish(sitting.logic.ask(node, "what ?", scope=Scope("region", "right_lung")))
+        assert [each.card for each in case.saw if each.card.startswith("hsenet")] == [REPORTS, ANSWERS]
+        assert case.provenance[-1].counts["visual_tokens_seen"] == 4
+        assert "0 of 1 sentences borne out" in conversation_text(case)
+        assert case.answers[-1].sentences[0].support == "unsupported"
