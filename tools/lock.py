@@ -3,7 +3,7 @@
 Needs uv on the PATH. Two files come out for torch: requirements-torch.txt for the registry's builds, which on
 Linux bring several GB of CUDA, and requirements-torch-cpu.txt for a CPU build where pip knows of one. In
 hash-checking mode pip chooses no variant: the Makefile tries the second and falls back to the first. What
-training needs is resolved against torch's file and goes on top of it: what that pins isn't named again.
+training and ONNX need is resolved against torch's file and goes on top: what that pins isn't named again.
 """
 
 import re
@@ -53,7 +53,8 @@ def main() -> None:
     for group in ("host", "worker", "dev", "ui", "torch"):
         lock(group, RESOURCES / f"requirements-{group}.txt")
     torch = RESOURCES / "requirements-torch.txt"
-    lock("train", RESOURCES / "requirements-train.txt", on_top_of=torch)
+    for group in ("onnx", "train"):
+        lock(group, RESOURCES / f"requirements-{group}.txt", on_top_of=torch)
     text = cpu_only(torch.read_text(encoding="utf-8"))
     (RESOURCES / "requirements-torch-cpu.txt").write_text(text, encoding="utf-8")
 

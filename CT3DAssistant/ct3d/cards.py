@@ -129,6 +129,7 @@ class ModelCard:
     limits: LandmarkLimits | None = None  # None: nothing is implausible
     shape: LandmarkShape | None = None  # None: each landmark's presence is judged by its own map alone
     heatmaps: HeatmapSpec | None = None
+    runtime: Literal["torch", "onnx"] = "torch"  # where encoders and packers run, of the roles READS_SCANS
     measured: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""  # of the card's own text; filled by load_card
 
@@ -237,4 +238,6 @@ def _parsed(path: Path, _size: int, _mtime_ns: int) -> ModelCard:
     card = decode(ModelCard, {**value, "sha256": hashlib.sha256(text).hexdigest()}, f"card {path.name}")
     if card.card != 1 or card.id != path.stem:
         raise InvalidRequest(f"The card {path.name} must have card = 1 and id = {path.stem!r}. Mend it.")
+    if card.runtime == "onnx" and card.role not in READS_SCANS:
+        raise InvalidRequest(f"The card {path.name} of the role {card.role} has no runtime. Mend it.")
     return card

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.onnx_net import OnnxNet, export
 from bench.scans import SHARED, openkbp_volume
 from ct3d.cards import find_weights, load_card
 from ct3d.errors import WeightsMissing
@@ -27,6 +26,7 @@ from ct3d.models.convolutions import Convolution, InstanceNorm, Mix
 from ct3d.models.h3denet import AnchorNet, Config, HeatmapNet
 from ct3d.pipeline.job import LocalJob
 from ct3d.pipeline.landmark_net import build_net, load_weights, search
+from ct3d.pipeline.onnx_part import OnnxPart, export
 from CT3DAssistantLib.samples import sample_scan
 
 FULL_SIZE = {"heatmap_net": HeatmapNet, "anchor_net": AnchorNet}  # 128 x 128 x 64, 14 landmarks
@@ -75,7 +75,7 @@ def apart(work: Callable, *arguments) -> dict | None:
 def write_onnx(subject: str, folder: Path) -> None:
     """The subject's net, for the one size of input that it is given."""
     shape = (1, 2, *load_card(CARD).heatmaps.window_kji) if subject == "shipped_net" else SHAPE
-    export(net_of(subject), torch.zeros(shape), folder / f"{subject}.onnx")
+    export(net_of(subject), {"x": torch.zeros(shape)}, folder / f"{subject}.onnx")
 
 
 def timed(subject: str, way: str, folder: Path) -> dict:
@@ -117,7 +117,7 @@ def in_way(way: str, subject: str, folder: Path) -> nn.Module:
     weights and input with channels innermost. bf16: eager in autocast. onnx: eager's export in ONNX Runtime.
     """
     if way == "onnx":
-        return OnnxNet(folder / f"{subject}.onnx")
+        return OnnxPart(folder / f"{subject}.onnx")
     net = net_of(subject)
     if way in ("plain", "channels_last"):
         for layer in net.modules():

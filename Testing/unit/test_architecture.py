@@ -9,6 +9,7 @@ import pytest
 
 CODE = Path(__file__).resolve().parents[2] / "CT3DAssistant"
 TORCH = {"torch", "transformers", "monai", "safetensors", "einops", "xllamacpp", "accelerate", "peft", "gguf"}
+TORCH |= {"onnx", "onnxruntime", "onnxscript"}
 SLICER = {"slicer", "vtk", "vtkmodules", "mrml", "vtkSegmentationCorePython"}
 QT = {"qt", "ctk", "PythonQt", "PySide6"}
 STANDARD = set(sys.stdlib_module_names)

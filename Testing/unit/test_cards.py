@@ -110,6 +110,8 @@ def test_a_card_is_only_found_by_its_id(name, a_card, tmp_path):
         ('license = "Apache-2.0"', "", "license"),
         ('title = "A test"', 'title = "A test"\ncolour = "red"', "colour"),
         ("card = 1", "card = ", "TOML"),
+        ("card = 1", 'card = 1\nruntime = "quick"', "runtime"),
+        ("card = 1", 'card = 1\nruntime = "onnx"', "role segment has no runtime"),
     ],
 )
 def test_a_broken_card_says_what_is_wrong(a_card, old, new, words):

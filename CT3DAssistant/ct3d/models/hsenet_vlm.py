@@ -27,6 +27,7 @@ from ct3d.models.hsenet import (
     convert_packer,
     under,
 )
+from ct3d.models.layers import grid_of
 
 STAGE1, STAGE2 = "model.vision_tower.vision_tower_stage1.", "model.vision_tower.vision_tower_stage2."
 PROJECTORS = ("model.mm_projector.", "model.mm_projector2.")
@@ -98,8 +99,8 @@ class HSENet(nn.Module):
 
     def visual_tokens(self, volume: Tensor, slices: Tensor | None) -> Tensor:
         """(B, M, width of the language model)."""
-        any_size = next(iter(self.towers.values())).patches
-        return self.packed(self.tokens_of(volume, slices), any_size.grid_of(volume))
+        grid = grid_of(volume, self.config.encoder.patch_size)
+        return self.packed(self.tokens_of(volume, slices), grid)
 
     def packed(self, tokens: list[Tensor], grid: tuple[int, int, int]) -> Tensor:
         """(B, M, width of the language model) of the encoders' tokens."""

@@ -34,18 +34,8 @@ class Patches(nn.Module):
         nn.init.trunc_normal_(self.position, std=0.02, a=-2.0, b=2.0)
 
     def grid_of(self, volume: Tensor) -> Size3:
-        """Patches along D, H, W of a volume.
-
-        Raises:
-            ValueError: its sides are no multiples of the patch.
-        """
-        sides = tuple(volume.shape[2:])
-        if any(side % size for side, size in zip(sides, self.patch_size)):
-            raise ValueError(
-                f"A volume of {sides} has no whole patches of {self.patch_size}. Resize or pad it."
-            )
-        d, h, w = (side // size for side, size in zip(sides, self.patch_size))
-        return d, h, w
+        """Patches along D, H, W of a volume; raises as the function of this name."""
+        return grid_of(volume, self.patch_size)
 
     def forward(self, volume: Tensor) -> Tensor:
         batch, channels = volume.shape[:2]
@@ -61,6 +51,19 @@ class Patches(nn.Module):
         table = self.position.reshape(1, *self.grid, -1).permute(0, 4, 1, 2, 3)
         there = F.interpolate(table, size=grid, mode="trilinear", align_corners=False)
         return there.flatten(2).transpose(1, 2)
+
+
+def grid_of(volume: Tensor, patch_size: Size3) -> Size3:
+    """Patches along D, H, W of a volume.
+
+    Raises:
+        ValueError: its sides are no multiples of the patch.
+    """
+    sides = tuple(volume.shape[2:])
+    if any(side % size for side, size in zip(sides, patch_size)):
+        raise ValueError(f"A volume of {sides} has no whole patches of {patch_size}. Resize or pad it.")
+    d, h, w = (side // size for side, size in zip(sides, patch_size))
+    return d, h, w
 
 
 class Attention(nn.Module):

@@ -24,6 +24,8 @@ from ct3d.models.hsenet_clip import ClipConfig, Contrastive
 from ct3d.models.hsenet_vlm import Config, HSENet, Prefix, pieces, sampler, visible
 from ct3d.models.slice_encoder import Config as SliceConfig
 from ct3d.models.slice_encoder import SliceEncoder, normalised
+from ct3d.pipeline.hsenet_onnx import take_in_onnx
+from ct3d.pipeline.onnx_part import OnnxPart
 
 NET, TRUNK = "net.", "trunk."  # prefixes in a weights file
 LANGUAGE, TOKENIZER, VOCABULARY = "language", "tokenizer", "vocabulary"  # its texts
@@ -52,15 +54,18 @@ class Sight:
 class _Seeing:
     """What both models of a card have: nets with the numbers of a state, and features of slices."""
 
-    def __init__(self, net: nn.ModuleDict, state: Mapping[str, Tensor], card: ModelCard):
+    def __init__(self, net: nn.ModuleDict, state: Mapping[str, Tensor], card: ModelCard, weights_path: Path):
         load(net, state, card)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if card.runtime == "onnx":
+            take_in_onnx(net["net"], config_of(card.config).encoder, card, weights_path, self.device)
         self.net = net.to(self.device).eval()
 
     @property
     def memory_bytes(self) -> int:
         """Of the nets' numbers."""
-        return sum(each.nbytes for each in self.net.parameters())
+        in_onnx = sum(each.memory_bytes for each in self.net.modules() if isinstance(each, OnnxPart))
+        return in_onnx + sum(each.nbytes for each in self.net.parameters())
 
     @torch.inference_mode()
     def slice_features(self, slices: np.ndarray, check: Check) -> Tensor:
@@ -79,7 +84,8 @@ class HSENetReader(_Seeing):
     def __init__(self, card: ModelCard, weights_path: Path | None):
         state, texts = _opened(card, weights_path)
         self.config = config_of(card.config)
-        super().__init__(built_reader(card.config, language_of(json.loads(texts[LANGUAGE]))), state, card)
+        net = built_reader(card.config, language_of(json.loads(texts[LANGUAGE])))
+        super().__init__(net, state, card, weights_path)
         self.tokenizer = _tokenizer(texts[TOKENIZER])
 
     @torch.inference_mode()
@@ -143,7 +149,7 @@ class HSENetAligner(_Seeing):
     def __init__(self, card: ModelCard, weights_path: Path | None):
         state, texts = _opened(card, weights_path)
         self.is_guided = clip_config(card.config).is_guided
-        super().__init__(built_aligner(card.config), state, card)
+        super().__init__(built_aligner(card.config), state, card, weights_path)
         self.tokenizer = _word_pieces(texts[VOCABULARY].split("\n"))
         self.most_tokens = self.net.net.text.config.max_position_embeddings
 
@@ -250,16 +256,21 @@ def sliced(trunk: SliceEncoder, slices: np.ndarray, device: str, check: Check) -
 
 @contextmanager
 def _checked(net: nn.Module, check: Check) -> Iterator[None]:
-    """Calls `check` before each of a net's layers."""
+    """Calls `check` before each of a net's layers, and all the while that one in ONNX Runtime works."""
 
     def ask(*_: Any) -> None:
         check()
 
     lists = [each for each in net.modules() if isinstance(each, nn.ModuleList)]
     hooks = [layer.register_forward_pre_hook(ask) for each in lists for layer in each]
+    in_onnx = [each for each in net.modules() if isinstance(each, OnnxPart)]
     try:
+        for part in in_onnx:
+            part.check = check
         yield
     finally:
+        for part in in_onnx:
+            del part.check
         for hook in hooks:
             hook.remove()
 

@@ -152,7 +152,7 @@ def build_model(card: ModelCard, weights_dirs: tuple[Path, ...] = ()) -> Any:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that shape a result, of those installed here."""
-    names = ("numpy", "scipy", "SimpleITK", "torch", "monai", "transformers", "xllamacpp")
+    names = ("numpy", "scipy", "SimpleITK", "torch", "monai", "transformers", "onnxruntime", "xllamacpp")
     versions = {name: _version(name) for name in names}
     return {name: version for name, version in versions.items() if version}
 
