@@ -1,6 +1,7 @@
-"""The command line face: analyze, ask, segment, landmarks, report, evaluate, sample, weights, doctor.
+"""The command line face: analyze, ask, segment, landmarks, report, sample, weights, doctor.
 
-Results go to standard output, progress and errors to standard error. Exit codes are those of ct3d.errors.
+Those about models rather than one case are in model_commands. Results go to standard output, progress and
+errors to standard error. Exit codes are those of ct3d.errors.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from ct3d.case import REPORT_REGIONS, RESEARCH_USE, SECTIONS, Answer, Case, Inpu
 from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed
 from ct3d.protocol.codec import encode
 from CT3DAssistantLib.landmark_sets import confidence_words, radius_words
+from CT3DAssistantLib.model_commands import add_options, evaluate, index, retrieve
 from CT3DAssistantLib.review import standing, state_text
 
 CASE_FILE = "case.json"
@@ -40,6 +42,10 @@ class Screen:
     def result(self, text: str, **values: Any) -> None:
         """The command's result, in words or as JSON."""
         print(json.dumps(encode(values), ensure_ascii=False) if self.as_json else text)
+
+    def say(self, text: str) -> None:
+        """A result that is one text, whatever the options."""
+        print(text)
 
     def fail(self, error: AssistantError) -> int:
         """Say what went wrong; gives the exit code."""
@@ -199,28 +205,6 @@ def ask(arguments: argparse.Namespace, screen: Screen) -> int:
     _note_saw(result.saw, screen)
     answer = case.answers[-1]
     screen.result(_answer_text(answer), answer=answer, step=result.step, saw=result.saw)
-    return 0
-
-
-def evaluate(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Measure a model card on a folder of cases with known truth; prints one JSON object."""
-    from CT3DAssistantLib.evaluation import evaluate as run
-    from CT3DAssistantLib.exports.files import make_folder, write_file
-
-    if arguments.out:
-        make_folder(arguments.out.absolute().parent)
-    is_file = arguments.card.endswith(".toml")
-    card = Path(arguments.card).absolute() if is_file else arguments.card
-    options = {"data": arguments.data.absolute(), "card": card, "seed": arguments.seed}
-    options |= {"crops": arguments.crops}
-    if arguments.weights_folder:
-        options["weights-folder"] = arguments.weights_folder.absolute()
-    words = [f"--{name}={value}" for name, value in options.items()]
-    found = run(arguments.what, words, python=_worker_python(arguments), note=screen.note)
-    text = json.dumps(found, ensure_ascii=False, indent=1, sort_keys=True)
-    if arguments.out:
-        write_file(arguments.out, text + "\n")
-    print(text)
     return 0
 
 
@@ -427,7 +411,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_scan_commands(commands)
     _add_case_commands(commands)
-    _add_evaluate_command(commands)
+    for run in (index, retrieve, evaluate):
+        add_options(run, _command(commands, run))
     _add_setup_commands(commands)
     return parser
 
@@ -468,17 +453,6 @@ def _add_case_commands(commands: Any) -> None:
             command.add_argument(
                 "--section", action="append", default=[], choices=[*REPORT_REGIONS, "impression"]
             )
-
-
-def _add_evaluate_command(commands: Any) -> None:
-    command = _command(commands, evaluate)
-    command.add_argument("what", choices=["landmarks"])
-    command.add_argument("--data", type=Path, required=True, help="folder of pt_N.npz, laid out as OpenKBP's")
-    command.add_argument("--card", default="h3denet_headneck", help="id of the model card, or its TOML file")
-    command.add_argument("--weights-folder", type=Path, help="where the card's weights lie, if not as ever")
-    command.add_argument("--out", type=Path, help="write the JSON there, too")
-    command.add_argument("--seed", type=int, default=0, help="of the random fields of view")
-    command.add_argument("--crops", type=int, default=4, help="fields of view a case (default: 4)")
 
 
 def _add_setup_commands(commands: Any) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 from ct3d.errors import AssistantError, InvalidRequest, TaskFailed, error_of
 from CT3DAssistantLib.environment import LAST_LINES, PACKAGE_FOLDER, Note, environment_of
 
-MODULES = {"landmarks": "ct3d.training.evaluate_landmarks"}
+TEXTS = "ct3d.training.evaluate_texts"
+MODULES = {"landmarks": "ct3d.training.evaluate_landmarks", "report": TEXTS, "vqa": TEXTS, "retrieval": TEXTS}
+OF_TEXTS = ("sacrebleu", "nltk")  # packages that score texts
 CONVERTER = "ct3d.pipeline.hsenet_convert"
 LACKS = re.compile(r"ModuleNotFoundError: No module named '(?!ct3d)(\w+)")
 
@@ -91,9 +93,10 @@ def _run(command: list[str], python: Path, note: Note) -> tuple[int, str, list[s
 def _error(told: str, said: list[str], python: Path) -> AssistantError:
     lacking = LACKS.search(said[-1]) if said else None
     if lacking:
+        wanted = "requirements-train.txt" if lacking[1] in OF_TEXTS else "requirements-torch.txt"
         return InvalidRequest(
             f"{python} has no package {lacking[1]!r}, which this needs. Install "
-            "Resources/requirements-torch.txt there, or choose another Python with --worker-python."
+            f"Resources/{wanted} there, or choose another Python with --worker-python."
         )
     if told.startswith('{"error"'):
         error = json.loads(told)["error"]

@@ -1,6 +1,7 @@
 """A model that reads the scan, from the scene and from the command line; its weights are made up."""
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from ct3d.case import Case, Scope
+from ct3d.errors import InvalidRequest
 from ct3d.imaging.exchange import content_hash
 from ct3d.imaging.files import read_volume, write_volume
 from ct3d.imaging.volume import Volume
+from ct3d.protocol.tasks import RetrieveParams
 
 TESTS = Path(__file__).resolve().parents[1]
 CASE = TESTS / "golden" / "case_made_up.json"
@@ -84,6 +87,87 @@ def test_without_the_scan_or_with_a_card_of_another_role_it_says_what_to_give(th
     assert done.returncode == 2 and "Give the volume, too" in done.stderr
     done = the_command("analyze", a_folder / "scan.nii.gz", "--report-card", ANSWERS)
     assert done.returncode == 2 and REPORTS in done.stderr
+
+
+@pytest.fixture
+def a_folder_of_cts(tmp_path):
+    """Four CTs in two folders, one of them twice, with reports; one file is broken."""
+    folder = tmp_path / "cts"
+    (folder / "more").mkdir(parents=True)
+    for n, place in enumerate((folder, folder, folder / "more", folder / "more")):
+        write_volume(place / f"scan {n}.nii.gz", a_scan(n))
+        (place / f"scan {n}.txt").write_text(f"Report {n}: no effusion.\n", encoding="utf-8")
+    write_volume(folder / "zweimal.nrrd", a_scan(0))
+    whole = (folder / "scan 1.nii.gz").read_bytes()
+    (folder / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_a_folder_becomes_an_index_that_goes_on_after_a_kill_and_finds_a_ct_first(
+    the_command, a_folder_of_cts, tmp_path
+):
+    out = tmp_path / "index"
+    words = ["index", a_folder_of_cts, "--card", "hsenet_clip_stage1", "--out", out]
+    start = [*the_command.start, *map(str, words)]
+    with subprocess.Popen(start, env=the_command.environment, stderr=subprocess.PIPE, text=True) as killed:
+        while ": added" not in killed.stderr.readline():
+            assert killed.poll() is None
+        killed.kill()
+    files = sorted((out / "cases").glob("*.safetensors"))
+    assert 1 <= len(files) < 4
+    done = told(the_command("--json", *words))["done"]
+    assert done["added"] == 4 - len(files) and done["known"] == len(files) + 1  # one CT lies there twice
+    assert list(done["skipped"]) == [str(a_folder_of_cts / "broken.nii.gz")]
+    query = ["--volume", a_folder_of_cts / "more" / "scan 3.nii.gz", "-n", 2]
+    found = the_command("retrieve", out, *query)
+    assert found.stdout.startswith(" 1.000  ") and "2 of 4 cases, by hsenet_clip_stage1" in found.stdout
+    assert "scan 3.nii.gz\n        Report 3: no effusion." in found.stdout
+    scores = told(the_command("evaluate", "retrieval", out))
+    assert (scores["count"], scores["volume_to_report"]["5"]) == (4, 100)
+
+
+def test_a_report_that_is_new_is_added_and_another_card_refused(worker_python, a_folder_of_cts, tmp_path):
+    from CT3DAssistantLib.session import WorkerOnly
+    from CT3DAssistantLib.similar import index_folder
+
+    where = {"index": tmp_path / "index", "card": "hsenet_clip_stage2", "note": str}
+    with WorkerOnly(worker_python) as sitting:
+        client, exchange = sitting.client, sitting.exchange.path
+        first = index_folder(client, exchange, a_folder_of_cts, **where)
+        assert (first.added, first.known, len(first.skipped)) == (4, 1, 1)
+        assert not list(exchange.glob("*.npy"))
+        (a_folder_of_cts / "more" / "scan 2.txt").write_text("Another report.", encoding="utf-8")
+        (a_folder_of_cts / "scan 1.txt").write_bytes(b"\xff\xfe no text")
+        again = index_folder(client, exchange, a_folder_of_cts, **where)
+        assert (again.added, again.reports, again.known, len(again.skipped)) == (0, 1, 3, 2)
+        find = RetrieveParams(str(tmp_path / "index"), "hsenet_clip_stage2", text="no effusion", count=9)
+        result = client.wait(client.submit("retrieve", find))
+        assert (result.cases, len(result.hits), result.saw) == (4, 4, None)
+        assert "Another report." in {hit.text for hit in result.hits}
+        assert [hit.score for hit in result.hits] == sorted((hit.score for hit in result.hits), reverse=True)
+        with pytest.raises(InvalidRequest, match="made with card 'hsenet_clip_stage2' and not"):
+            index_folder(client, exchange, a_folder_of_cts, **{**where, "card": "hsenet_clip_stage1"})
+        with pytest.raises(InvalidRequest, match="one of the two"):
+            client.wait(client.submit("retrieve", replace(find, text="")))
+        with pytest.raises(InvalidRequest, match="role 'retrieve'"):
+            client.wait(client.submit("retrieve", replace(find, card=REPORTS)))
+        damaged = next((tmp_path / "index" / "cases").iterdir())
+        damaged.write_bytes(b"cut")
+        with pytest.raises(InvalidRequest, match="is damaged"):
+            client.wait(client.submit("retrieve", find))
+
+
+def test_what_no_index_can_be_made_of_is_refused(the_command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for words, why in {
+        ("index", tmp_path / "empty", "--out", tmp_path / "out"): "no CT",
+        ("index", tmp_path / "nowhere", "--out", tmp_path / "out"): "no folder",
+        ("retrieve", tmp_path / "empty", "--text", "x"): "no index",
+        ("evaluate", "vqa"): "FILE.jsonl",
+        ("evaluate", "report", tmp_path / "none"): "no file",
+    }.items():
+        done = the_command(*words)
+        assert done.returncode == 2 and why in done.stderr, done.stderr
 
 
 def test_in_a_scene_report_and_answer_show_what_the_model_saw(worker_python, a_home_with_hsenet):

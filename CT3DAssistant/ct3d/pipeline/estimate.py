@@ -48,6 +48,8 @@ COSTS = {  # by task, or by task and card where the card makes the difference
     "check": Cost(150, 0, 0.5, 0),
     "warm_up": Cost(450, 0, 5, 0),
     "warm_up smollm2_135m_transformers": Cost(1400, 0, 20, 0),
+    "index": Cost(2000, 24, 20, 0.1),
+    "retrieve": Cost(2000, 24, 20, 0.1),
     "prepare": Cost(150, 6, 0.5, 0.05),
     "estimate": Cost(60, 0, 0.1, 0),
 }

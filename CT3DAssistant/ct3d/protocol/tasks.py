@@ -4,6 +4,7 @@ Arrays never travel in a message: an ArrayRef names a file in the exchange folde
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ct3d.case import (
     Answer,
@@ -225,6 +226,55 @@ class PrepareResult:
 
 
 @dataclass(frozen=True)
+class IndexParams:
+    """Take one CT into an index of cases; what is there already isn't encoded again."""
+
+    index: str  # its folder on this machine; made where it isn't there
+    card: str
+    volume: VolumeRef
+    source: str  # where the CT lies, as a search will tell it
+    text: str = ""  # its report
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """Whether the CT is new there; "report": it was known, and its report is new."""
+
+    state: Literal["added", "report", "known"]
+    step: Step
+
+
+@dataclass(frozen=True)
+class RetrieveParams:
+    """Find the cases of an index that are most like a CT, or like a sentence; one of the two."""
+
+    index: str
+    card: str
+    volume: VolumeRef | None = None
+    text: str = ""
+    count: int = 5
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One case of an index, and the cosine of its volume with what was looked for, -1 to 1."""
+
+    source: str
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class RetrieveResult:
+    """The nearest cases, the nearest first."""
+
+    hits: tuple[Hit, ...]
+    cases: int  # in the index
+    step: Step
+    saw: InputReport | None = None  # None: a sentence was looked for
+
+
+@dataclass(frozen=True)
 class EstimateParams:
     """What a task would need on this machine, before it runs."""
 
@@ -264,5 +314,7 @@ TASKS = {
     "answer": Task(AnswerParams, AnswerResult, "ct3d.pipeline.answer:run"),
     "warm_up": Task(WarmUpParams, WarmUpResult, "ct3d.pipeline.warm_up:run"),
     "prepare": Task(PrepareParams, PrepareResult, "ct3d.pipeline.prepare_input:run"),
+    "index": Task(IndexParams, IndexResult, "ct3d.pipeline.retrieve:take_in"),
+    "retrieve": Task(RetrieveParams, RetrieveResult, "ct3d.pipeline.retrieve:run"),
     "estimate": Task(EstimateParams, EstimateResult, "ct3d.pipeline.estimate:run"),
 }
