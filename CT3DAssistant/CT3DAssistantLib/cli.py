@@ -296,14 +296,18 @@ def _open(arguments: argparse.Namespace, sitting, screen: Screen):
 
 
 def _volume(arguments: argparse.Namespace, sitting):
-    """The CT of --volume beside the wire; None without one."""
+    """The CT of --volume beside the wire, on the grid that its case has; None without one."""
     from ct3d.imaging.exchange import store_volume
     from ct3d.imaging.files import read_volume
+    from ct3d.imaging.volume import right_handed
     from CT3DAssistantLib.samples import scan_at
 
     if arguments.volume is None:
         return None
-    return store_volume(read_volume(scan_at(arguments.volume))[0], sitting.exchange.path)
+    series = arguments.series
+    chosen = int(series) if series and series.isdigit() else series
+    volume, _ = read_volume(scan_at(arguments.volume), series=chosen)
+    return store_volume(right_handed(volume), sitting.exchange.path)
 
 
 def _layers(folder: Path, case: Case, scope: Scope, sitting) -> tuple[Any, ...]:
@@ -440,6 +444,7 @@ def _add_case_commands(commands: Any) -> None:
         command.add_argument("--language", default="smollm2_135m", help="card of the language model")
         command.add_argument("--card", metavar="ID", help="card of a model that reads the scan itself")
         command.add_argument("--volume", type=Path, metavar="CT", help="the case's CT, for such a card")
+        command.add_argument("--series", help="which series of a DICOM folder: its number or uid")
         command.add_argument("--seed", type=int, default=0)
         command.add_argument(
             "--temperature", type=float, default=0.0, help="0 (default): the likeliest words"

@@ -10,14 +10,13 @@ from typing import Any
 
 from ct3d.case import Answer, Attribute, Case, Region, Scope
 from ct3d.protocol.tasks import Turn
-from CT3DAssistantLib.labels import ORIGIN, SUPPORT
+from CT3DAssistantLib.labels import ORIGIN, READ_OFF, SUPPORT
 from CT3DAssistantLib.scopes import region_name, scope_words
 
 ANSWER = "\u2713 Answer"
 NOT_BORNE_OUT = "? Answer to check"
 CANNOT_TELL = "\u2298 Can't tell"
 TURNED_DOWN = "the language model's wording was turned down, the measured sentence stands"
-READ_OFF = "written by a model that read the scan"
 REMEMBERED = 6  # earlier turns that a question is sent with
 LINKS = 6  # pieces of evidence that an answer shows
 SHOWN = 60  # answers of a conversation in the window

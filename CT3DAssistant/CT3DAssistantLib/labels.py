@@ -15,6 +15,7 @@ ORIGIN = {
     "person": "written by a person",
     "none": "no answer from this scan",
 }
+READ_OFF = "written by a model that read the scan"
 STATES = {
     "present": ("●", "Present"),
     "possible": ("◐", "Possible"),
@@ -40,7 +41,13 @@ def marks_of(sentence: Sentence) -> tuple[str, ...]:
     """Whose words a sentence is, and what a person did with it."""
     edited = ("edited by a person",) if sentence.draft else ()
     kept = ("kept by a person",) if sentence.kept and sentence.support != "supported" else ()
-    return (ORIGIN[sentence.origin], *edited, *kept, *(("removed",) if sentence.removed else ()))
+    is_read_off = sentence.origin == "model" and not sentence.floor  # it words no fact of ours
+    return (
+        READ_OFF if is_read_off else ORIGIN[sentence.origin],
+        *edited,
+        *kept,
+        *(("removed",) if sentence.removed else ()),
+    )
 
 
 def told(entry: Region | Attribute | Landmark | Finding) -> str:

@@ -12,7 +12,7 @@ from ct3d.case import Case, Scope
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.exchange import content_hash
 from ct3d.imaging.files import read_volume, write_volume
-from ct3d.imaging.volume import Volume
+from ct3d.imaging.volume import Volume, right_handed
 from ct3d.protocol.tasks import RetrieveParams
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -27,12 +27,14 @@ def at_home(a_home_with_hsenet, the_command, monkeypatch):
 
 
 def a_scan(seed=0):
+    """Left-handed, as many files are; in a scene its slices run the other way."""
     array = np.full((24, 40, 44), -1000, np.int16)
     array[2:22, 5:35, 4:40] = np.random.default_rng(seed).integers(-900, 100, (20, 30, 36))
-    return Volume(array, np.diag([2.0, 2.0, 3.0, 1.0]))
+    return Volume(array, np.diag([-2.0, 2.0, 3.0, 1.0]))
 
 
 def case_of_scan(volume):
+    volume = right_handed(volume)
     case = Case.from_json(CASE.read_text(encoding="utf-8"))
     sha256 = content_hash(volume.array)
     return replace(case, input=replace(case.input, sha256=sha256, geometry=volume.geometry), answers=())
