@@ -202,6 +202,8 @@ def profile_lines(profile: Profile) -> tuple[Line, ...]:
     if missing:
         text += f" Weights are missing: {', '.join(card.title for card in missing)}. Without them no report "
         text += "is written. Fetch or import them under Models, or choose the Floor profile there."
+        if any(card.obtain for card in missing):
+            text += " The card says how to get and convert what isn't fetched there."
     state: State = "warning" if missing else "ok"
     return Line("Models", state, text, models=bool(missing)), Line("Use", "ok", RESEARCH_USE)
 

@@ -172,6 +172,15 @@ def test_what_no_index_can_be_made_of_is_refused(the_command, tmp_path):
         assert done.returncode == 2 and why in done.stderr, done.stderr
 
 
+def test_texts_are_scored_into_one_object_on_screen_and_in_a_file(the_command, tmp_path):
+    lines = [{"reference": "no effusion", "text": "no effusion"}, {"reference": "a nodule", "text": "a mass"}]
+    (tmp_path / "reports.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    done = the_command("evaluate", "report", tmp_path / "reports.jsonl", "--out", tmp_path / "scores.json")
+    found = told(done)
+    assert found == json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert found["count"] == 2 and set(found["texts"]) == {"compat", "clean"}
+
+
 def test_in_a_scene_report_and_answer_show_what_the_model_saw(worker_python, a_home_with_hsenet):
     from CT3DAssistantLib.conversation import conversation_text
     from CT3DAssistantLib.scene import add_segmentation, add_volume, save_case

@@ -16,6 +16,7 @@ from CT3DAssistantLib.preflight import (
     Preflight,
     device_line,
     gigabytes,
+    profile_lines,
     questions,
     volume_lines,
     whole_need,
@@ -53,6 +54,13 @@ def test_a_profile_that_needs_torch_stops_where_the_workers_python_lacks_it():
     able = a_worker(versions=VERSIONS | {"torch": "2.13.0", "monai": "1.6.1"})
     assert device_line(able, profile_of("headneck")).state == "warning"  # no GPU
     assert device_line(a_worker(), profile_of("floor")).state == "warning"
+
+
+def test_weights_that_a_person_converts_are_told_as_missing_with_where_to_look(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    line = profile_lines(profile_of("hsenet"))[0]
+    assert line.state == "warning" and line.models
+    assert "HSENet" in line.text and "get and convert" in line.text
 
 
 @pytest.mark.parametrize(
