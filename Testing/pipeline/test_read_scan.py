@@ -1,18 +1,21 @@
 """Free text of a model that reads the scan: split, sorted into sections, judged; stopped between words."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pace import assert_within, timed
 from pipeline.hsenet_home import SAID, make_home
 
+from ct3d.cards import load_card
 from ct3d.case import Case, Scope
 from ct3d.errors import InvalidRequest, TaskCancelled
 from ct3d.imaging.exchange import store_volume
 from ct3d.imaging.volume import Volume, ras_from_ijk
 from ct3d.pipeline.ct_rate import see
-from ct3d.pipeline.hsenet_sight import part_of
+from ct3d.pipeline.hsenet_sight import part_of, seen_of
 from ct3d.pipeline.job import LocalJob
 from ct3d.pipeline.read_scan import asked, judged_sentences, section_of
 from ct3d.pipeline.report import run
@@ -87,6 +90,22 @@ def test_a_stop_is_heeded_before_the_next_word(a_home, a_case, a_scan, tmp_path,
     with pytest.raises(TaskCancelled):
         run(params, job)
     assert SAID.startswith(job.text) and len(job.text.split()) == 3
+
+
+@timed
+def test_a_stop_is_heeded_while_a_large_scan_is_prepared(tmp_path):
+    array = np.random.default_rng(0).integers(-1000, 200, (120, 256, 256), np.int16)
+    ref = store_volume(Volume(array, np.diag([0.7, 0.7, 2.5, 1.0])), tmp_path)
+
+    class Stopping(LocalJob):
+        def on_progress(self, *_):
+            self.cancelled = True
+
+    job, began = Stopping(tmp_path), time.monotonic()
+    with pytest.raises(TaskCancelled):
+        seen_of(ref, load_card("hsenet_clip_stage1"), job)
+    assert job.stages and job.stages[0][0] == "prepare the scan"
+    assert_within(time.monotonic() - began, 0.5, "stopping")
 
 
 @pytest.mark.parametrize("recipe", ["clean", "compat"])

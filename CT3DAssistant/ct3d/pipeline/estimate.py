@@ -48,7 +48,7 @@ COSTS = {  # by task, or by task and card where the card makes the difference
     "check": Cost(150, 0, 0.5, 0),
     "warm_up": Cost(450, 0, 5, 0),
     "warm_up smollm2_135m_transformers": Cost(1400, 0, 20, 0),
-    "index": Cost(1700, 24, 60, 0.3),  # stage 2 at full size with random numbers, on the demo CT: 2.4 GB, 67 s
+    "index": Cost(1700, 24, 60, 0.3),  # full size with random numbers, on the demo CT: 2.4 GB, 67 s
     "retrieve": Cost(1700, 24, 60, 0.3),
     "prepare": Cost(150, 6, 0.5, 0.05),
     "estimate": Cost(60, 0, 0.1, 0),

@@ -1,5 +1,9 @@
 """A scan as HSENet's models take it in, kept between jobs: prepared and encoded once, read once a part."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
 import numpy as np
 
 from ct3d.cards import ModelCard
@@ -12,6 +16,10 @@ from ct3d.pipeline.hsenet_reader import HSENetAligner, HSENetReader, Sight, conf
 from ct3d.pipeline.job import Job
 from ct3d.pipeline.scope import bounds_of
 from ct3d.protocol.tasks import MaskLayer, VolumeRef
+
+POLL_S = 0.1  # between two looks whether the person stopped
+
+T = TypeVar("T")
 
 
 def needed(volume: VolumeRef | None, card: ModelCard, case: Case | None = None) -> VolumeRef:
@@ -33,7 +41,8 @@ def seen_of(volume: VolumeRef, card: ModelCard, job: Job) -> Seen:
 
     def make() -> Seen:
         job.stage("prepare the scan", 0.05)
-        return see(job.volume(volume), card.id, recipe, config_of(card.config).encoder.image_size)
+        shape = config_of(card.config).encoder.image_size
+        return _heeding(job, lambda: see(job.volume(volume), card.id, recipe, shape))
 
     return job.remember(_key("seen", volume, card), make)
 
@@ -95,6 +104,18 @@ def part_of(
     if not part.any():
         raise InvalidRequest("Nothing of this part of the scan is in what the model sees. Choose another.")
     return part
+
+
+def _heeding(job: Job, work: Callable[[], T]) -> T:
+    """Do what is one long piece, and heed a stop meanwhile; what was begun then ends by itself, unheard."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        running = pool.submit(work)
+        while not wait([running], POLL_S).done:
+            job.check()
+        return running.result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _visual(volume, card, job, model):
