@@ -1,0 +1,213 @@
+"""Where crops of a scan lie from one another, as a task to learn from that a person can watch.
+
+Source: arXiv 2509.05967 (abstract only) and the behaviour of the author's public FastSlow.py, described in
+spatial_ssl.md, never copied: gap between crops [C], vector and route [C], likeness of near against far parts
+of two crops [C].
+Ours [R], each named in that note: millimetres in place of shares of the field of view; d_ij = p_j - p_i; no
+bias in a gap; an edge head whose cycles need not close, which gives routes something to learn (over points
+every route telescopes: its loss is V / (V - 1) times the vectors'); margin ranking in place of raw cosines;
+no EMA network, as targets come from outside and nothing can collapse.
+Points, gaps and centres are along D, H, W; losses in units of 100 mm.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations, permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ct3d.models.layers import Size3
+
+UNIT_MM = 100.0
+MARGIN = 0.2  # of likeness, for each 100 mm that far parts lie farther apart than near ones
+LEAST_MOVE = 0.05  # of the way to the other view's middle; parts moved less are not told apart
+CHUNK = 4  # cells of f4 a side
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Widths."""
+
+    dim: int = 192  # of f8
+    chunk_dim: int = 48  # of f4
+    hidden: int = 96
+    view_dim: int = 48
+    edge_dim: int = 64
+
+
+class SpatialHead(nn.Module):
+    """Points, edges and likeness from the shared encoder's maps."""
+
+    def __init__(self, config: HeadConfig = HeadConfig()):
+        super().__init__()
+        self.project = nn.Sequential(
+            nn.Linear(config.dim, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.view_dim),
+            nn.GELU(),
+        )
+        self.point = nn.Linear(config.view_dim, 3)
+        self.gap = nn.Linear(config.view_dim, 3, bias=False)
+        self.edge = nn.Sequential(
+            nn.Linear(3 * config.view_dim, config.edge_dim), nn.GELU(), nn.Linear(config.edge_dim, 3)
+        )
+        self.chunk = nn.Sequential(
+            nn.Conv3d(config.chunk_dim, config.hidden, CHUNK),
+            nn.GELU(),
+            nn.Conv3d(config.hidden, config.view_dim, 1),
+        )
+
+    def views(self, f8: Tensor) -> Tensor:
+        """(…, C, D, H, W) → (…, view_dim), one vector a view."""
+        return self.project(f8.mean((-3, -2, -1)))
+
+    def points(self, views: Tensor) -> Tensor:
+        """(…, view_dim) → (…, 3), in 100 mm of the body's frame, wherever its origin lies."""
+        return self.point(views)
+
+    def cells(self, f8: Tensor) -> Tensor:
+        """(B, C, D, H, W) → (B, D, H, W, 3): the point of every cell."""
+        return self.point(self.project(f8.movedim(1, -1)))
+
+    def gaps(self, views: Tensor) -> Tensor:
+        """(B, V, view_dim) → (B, V, V, 3): axis gaps; antisymmetric."""
+        return self.gap(views[:, None] - views[:, :, None])
+
+    def edges(self, views: Tensor) -> Tensor:
+        """(B, V, view_dim) → (B, V, V, 3): from i to j, bound to no point; 0 on the diagonal."""
+        count = views.shape[1]
+        here = views[:, :, None].expand(-1, -1, count, -1)
+        there = views[:, None].expand(-1, count, -1, -1)
+        edges = self.edge(torch.cat([here, there, here * there], -1))
+        return edges * (1 - torch.eye(count, device=views.device))[None, :, :, None]
+
+
+def gap_matrix(points: Tensor) -> Tensor:
+    """(…, V, 3) → (…, V, V, 3): G[i, j] = c_j - c_i."""
+    return points[..., None, :, :] - points[..., :, None, :]
+
+
+def gap_loss(axis_gaps: Tensor, truth: Tensor) -> Tensor:
+    """G1: squared error of the axis gaps, and of their lengths.
+
+    Lengths pull a gap beyond its truth along the axes that are known where another can't be (measured on a
+    ramp); so points, which the product reads, are held to vectors alone.
+    """
+    lengths = (_length(axis_gaps) - _length(truth)).square().mean()
+    return (axis_gaps - truth).square().mean() + lengths
+
+
+def vector_loss(edges: Tensor, truth: Tensor) -> Tensor:
+    """G2: smooth L1 of the vectors between views."""
+    return F.smooth_l1_loss(_off_diagonal(edges), _off_diagonal(truth))
+
+
+def routes(count: int) -> list[tuple[int, ...]]:
+    """Every way through all views, each once: count! of them."""
+    return list(permutations(range(count)))
+
+
+def route_loss(edges: Tensor, truth: Tensor) -> Tensor:
+    """G2: smooth L1 between the sums of vectors along every open route."""
+    return F.smooth_l1_loss(_along_routes(edges), _along_routes(truth))
+
+
+def cycle_loss(edges: Tensor) -> Tensor:
+    """G2: what is left over on the way i, j, i and on every way i, j, k, i; 0 where edges are differences."""
+    count = edges.shape[1]
+    there_and_back = _off_diagonal(edges + edges.transpose(1, 2)).abs().mean()
+    round_trips = [
+        edges[:, i, j] + edges[:, j, k] + edges[:, k, i] for i, j, k in permutations(range(count), 3)
+    ]
+    return there_and_back + (torch.stack(round_trips).abs().mean() if round_trips else 0.0)
+
+
+def layout(edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the views lie about their middle (B, V, 3), and how badly the edges agree on it (B,).
+
+    Least squares: c_i - mean = -mean over j of e_ij. What doesn't agree is a measure of doubt.
+    """
+    count = edges.shape[1]
+    places = -edges.sum(2) / count
+    apart = (edges - gap_matrix(places)).norm(dim=-1)
+    return places, apart.sum((1, 2)) / max(1, count * (count - 1))
+
+
+def chunk_offset(toward: Tensor, view: Size3, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+    """Cells (…, 3) by which a chunk in the view's middle can move `toward` (…, 3) and stay inside; and k.
+
+    k is the share of the way that this is: the chunks that face each other lie |1 - 2k| of the gap apart,
+    those that look away 1 + 2k of it.
+    """
+    room = toward.new_tensor([(side - chunk) / 2 for side in view])
+    k = (room / toward.abs().clamp_min(1e-6)).amin(-1)
+    return (k[..., None] * toward).round(), k
+
+
+def likeness_loss(head: SpatialHead, f4: Tensor, centers: Tensor, cell_mm: Tensor) -> tuple[Tensor, Tensor]:
+    """G3: parts of two views that face each other are more alike than those that look away.
+
+    Pairs that overlap, and those whose parts can hardly move, are left out.
+
+    Args:
+        f4: (B, V, C, D, H, W).
+        centers: (B, V, 3) mm, along the axes of the maps; on the CPU, so that nothing waits for a GPU.
+        cell_mm: (B, 3) of a cell of f4; on the CPU.
+
+    Returns:
+        The loss, and the share of pairs in the right order; both 0 where no pair can be judged.
+    """
+    starts, margins = chunk_starts(centers, cell_mm, tuple(f4.shape[-3:]))
+    if not len(margins):
+        return f4.sum() * 0, f4.new_zeros(())
+    chunks = _gathered(f4, starts.to(f4.device))
+    found = head.chunk(chunks).flatten(1).unflatten(0, (2, -1, 2))  # near or far, pair, view
+    near, far = F.cosine_similarity(found[:, :, 0], found[:, :, 1], dim=-1)
+    return F.relu(margins.to(f4.device) - near + far).mean(), (near > far).float().mean()
+
+
+def chunk_starts(centers: Tensor, cell_mm: Tensor, view: Size3) -> tuple[Tensor, Tensor]:
+    """First cells of the chunks of every pair that can be judged.
+
+    Returns:
+        (2 · P · 2, 5): near then far, pair by pair, both views: row b, view v, first cell along D, H, W; and
+        the margins (P,) of the pairs.
+    """
+    middle = torch.tensor([(side - CHUNK) // 2 for side in view])
+    near, far, margins = [], [], []
+    for i, j in combinations(range(centers.shape[1]), 2):
+        toward = (centers[:, j] - centers[:, i]) / cell_mm
+        offsets, shares = chunk_offset(toward, view)
+        is_apart = (toward.abs() >= toward.new_tensor(view)).any(-1) & (shares >= LEAST_MOVE)
+        for b in torch.nonzero(is_apart)[:, 0].tolist():
+            move = offsets[b].long()
+            near += [[b, i, *(middle + move)], [b, j, *(middle - move)]]
+            far += [[b, i, *(middle - move)], [b, j, *(middle + move)]]
+            gap_mm = (toward[b] * cell_mm[b]).norm()
+            farther = (1 + 2 * shares[b] - (1 - 2 * shares[b]).abs()) * gap_mm
+            margins.append(MARGIN * farther / UNIT_MM)
+    return torch.tensor(near + far, dtype=torch.long).view(-1, 5), torch.tensor(margins)
+
+
+def _gathered(f4, starts):
+    """(N, C, CHUNK, CHUNK, CHUNK) of the maps, in one look-up."""
+    steps = torch.arange(CHUNK, device=f4.device)
+    k, j, i = (starts[:, n, None] + steps for n in (2, 3, 4))
+    b, v = (starts[:, n, None, None, None] for n in (0, 1))
+    chunks = f4.movedim(2, -1)[b, v, k[:, :, None, None], j[:, None, :, None], i[:, None, None, :]]
+    return chunks.movedim(-1, 1)
+
+
+def _length(vectors):
+    return (vectors.square().sum(-1) + 1e-12).sqrt()
+
+
+def _off_diagonal(matrix):
+    count = matrix.shape[1]
+    return matrix[:, ~torch.eye(count, dtype=torch.bool, device=matrix.device)]
+
+
+def _along_routes(edges):
+    """(B, routes, 3)."""
+    return torch.stack([edges[:, route[:-1], route[1:]].sum(1) for route in routes(edges.shape[1])], 1)
