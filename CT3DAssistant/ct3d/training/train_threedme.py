@@ -1,0 +1,266 @@
+"""Pretrain the shared encoder on unlabelled CT: hidden voxels and the places of views, in the same step.
+
+    python -m ct3d.training.train_threedme RECIPE --corpus corpus.npz --out FOLDER
+
+A recipe says everything that shapes the weights; its resolved form is saved beside them, with the list of
+studies and the curve. Run the same line again to go on where a run was stopped.
+"""
+
+import argparse
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ct3d.models.spatial_ssl import (
+    UNIT_MM,
+    HeadConfig,
+    SpatialHead,
+    cycle_loss,
+    gap_loss,
+    gap_matrix,
+    likeness_loss,
+    route_loss,
+    vector_loss,
+)
+from ct3d.models.threedme import PATCH, Config, Decoder, Encoder, Features
+from ct3d.protocol.codec import decode
+from ct3d.training.corpus import Corpus, load
+from ct3d.training.loop import Run, Schedule
+from ct3d.training.progressive_masking import Masking
+from ct3d.training.reconstruction import masked_error, reconstruction_loss
+from ct3d.training.views import Layout, Variety, Views, ViewSampler
+
+WEIGHTS = "weights.safetensors"
+CELL_BODY = 0.25  # share of a cell that must be body for its place to count
+HELD_OUT_STEP = 1 << 30  # where the chance of held-out views begins
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What each part of the loss counts; 0 leaves its work undone. After sections 5 and 6.5 [R]."""
+
+    masked: float = 1.0
+    spatial: float = 0.2
+    gap: float = 1.0
+    vector: float = 1.0
+    route: float = 0.5
+    cycle: float = 0.25
+    likeness: float = 0.5
+    cells: float = 1.0  # ours: the point of every cell, not of whole views alone
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What shapes the weights.
+
+    Attributes:
+        config: fields of the encoder's config that differ from "tiny".
+        masked_views: how many of a study's views are hidden in part.
+        layouts: what a step sees; each comes up in its share of the steps.
+        start: weights to go on from, a path; "": random ones.
+    """
+
+    seed: int
+    schedule: Schedule
+    config: dict[str, Any] = field(default_factory=dict)
+    masking: Masking = Masking()
+    variety: Variety = Variety()
+    layouts: tuple[Layout, ...] = (Layout(),)
+    masked_views: int = 1
+    weight: Weight = Weight()
+    evaluate_every: int = 500
+    start: str = ""
+
+
+class Pretrained(nn.Module):
+    """The encoder with both heads that pretraining needs."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.spatial = SpatialHead(HeadConfig(dim=config.dim, chunk_dim=config.stem[1]))
+
+    def forward(self, views: Views) -> Features:
+        """Features of all views (B · V, …)."""
+        spacing = views.spacing_mm.to(views.image.device).repeat_interleave(views.image.shape[1], 0)
+        return self.encoder(views.image.flatten(0, 1), spacing, views.hidden.flatten(0, 1))
+
+    def guess(self, features: Features, views: Views) -> Tensor:
+        """(B, V, 1, D, H, W), as far as features tell."""
+        return self.decoder(features.f8).float().view(views.image.shape)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Pretrain the shared encoder.")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--corpus", type=Path, required=True, help="made by ct3d.training.build_corpus")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    recipe = decode(Recipe, tomllib.loads(arguments.recipe.read_text("utf-8")), str(arguments.recipe))
+    studies = load(arguments.corpus)
+    own, held_out = (
+        Corpus([each for each in studies if each.is_held_out == wanted], arguments.device)
+        for wanted in (False, True)
+    )
+    train(recipe, own, held_out, arguments.out)
+
+
+def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path) -> Pretrained:
+    """Run a recipe, or go on with it; gives the averaged weights, which are saved as WEIGHTS."""
+    torch.manual_seed(recipe.seed)
+    net = Pretrained(config_of(recipe)).to(own.voxels.device)
+    if recipe.start:
+        net.load_state_dict(load_file(recipe.start))
+    sampler = sampler_of(recipe, own)
+    run = Run(net, lambda step: step_loss(net, sampler, recipe, step), recipe.schedule, out)
+    _describe(recipe, net, own, held_out, out)
+    watched = sampler_of(recipe, held_out)
+    while run.step < recipe.schedule.steps:
+        until = min(recipe.schedule.steps, (run.step // recipe.evaluate_every + 1) * recipe.evaluate_every)
+        run.go(until, save_every=recipe.evaluate_every)
+        run.log(**evaluate(run.average.module, watched, recipe))
+    net = run.average.module
+    save_file({name: each.contiguous() for name, each in net.state_dict().items()}, out / WEIGHTS)
+    return net
+
+
+def config_of(recipe: Recipe) -> Config:
+    """The encoder's sizes."""
+    return decode(Config, recipe.config, "config")
+
+
+def sampler_of(recipe: Recipe, corpus: Corpus) -> ViewSampler:
+    """Views of a corpus as the recipe wants them."""
+    return ViewSampler(
+        corpus,
+        variety=recipe.variety,
+        masking=recipe.masking,
+        masked_views=recipe.masked_views,
+        seed=recipe.seed,
+    )
+
+
+def step_loss(net: Pretrained, sampler: ViewSampler, recipe: Recipe, step: int) -> Tensor:
+    """The loss of a step."""
+    rng = np.random.default_rng((recipe.seed, step, 1))
+    shares = np.array([each.share for each in recipe.layouts])
+    layout = recipe.layouts[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    views = sampler.sample(step, layout, step / recipe.schedule.steps)
+    return sum(part for part in losses(net, views, recipe)[0].values())
+
+
+def losses(net: Pretrained, views: Views, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weighted parts of the loss; and what else is known of the step, for the curve."""
+    device = views.image.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.schedule.is_bf16):
+        features = net(views)
+        weight, parts, more = recipe.weight, {}, {}
+        if weight.masked:
+            guess = net.guess(features, views)
+            parts["masked"] = weight.masked * reconstruction_loss(
+                guess, views.image, views.hidden, views.body
+            )
+        if weight.spatial:
+            spatial, more = _spatial(net.spatial, features, views, weight)
+            parts["spatial"] = weight.spatial * spatial
+    return parts, more
+
+
+def _spatial(head, features, views, weight):
+    """The second objective; and what of it a person can watch."""
+    batch, count = views.image.shape[:2]
+    truth = (views.places_mm / UNIT_MM).to(views.image.device)
+    gaps = gap_matrix(truth)
+    seen = head.views(features.f8).float().unflatten(0, (batch, count))
+    edges, points = head.edges(seen).float(), head.points(seen).float()
+    f4 = features.f4.float().unflatten(0, (batch, count))
+    alike, ranked = likeness_loss(head, f4, views.centers_mm, 4 * views.spacing_mm)
+    loss = weight.gap * gap_loss(head.gaps(seen).float(), gaps)
+    loss = loss + weight.vector * (vector_loss(edges, gaps) + vector_loss(gap_matrix(points), gaps))
+    loss = loss + weight.route * route_loss(edges, gaps)
+    loss = loss + weight.cycle * cycle_loss(edges) + weight.likeness * alike
+    loss = loss + weight.cells * cells_loss(head.cells(features.f8).float(), features, views)
+    return loss, {"edges": edges, "points": points, "truth": truth, "ranking": ranked}
+
+
+def cells_loss(points: Tensor, features: Features, views: Views) -> Tensor:
+    """Smooth L1 of every body cell's point (B · V, D, H, W, 3), after each study's middle is taken away."""
+    batch, count = views.image.shape[:2]
+    device = points.device
+    grid_mm = features.grid_mm(PATCH).unflatten(0, (batch, count))
+    places = (grid_mm + views.centers_mm.to(device)[:, :, None, None, None]) / UNIT_MM
+    places = (places * views.signs.to(device)[:, None, None, None, None]).flatten(1, 4)
+    share = F.avg_pool3d(views.body.flatten(0, 1), PATCH).view(batch, -1, 1)
+    weight = (share > CELL_BODY).float()
+    points = points.reshape(batch, -1, 3)
+    total = weight.sum(1, keepdim=True).clamp_min(1)
+    apart = (points - (points * weight).sum(1, keepdim=True) / total) - (
+        places - (places * weight).sum(1, keepdim=True) / total
+    )
+    error = F.smooth_l1_loss(apart, torch.zeros_like(apart), reduction="none", beta=0.3)
+    return (error * weight).sum() / (3 * weight.sum()).clamp_min(1)
+
+
+@torch.inference_mode()
+def evaluate(net: Pretrained, sampler: ViewSampler, recipe: Recipe, steps: int = 12) -> dict[str, float]:
+    """On held-out studies, the same views every time: what a person can watch, in mm, degrees and HU."""
+    net.eval()
+    found: dict[str, list[Tensor]] = {name: [] for name in ("edges", "points", "truth", "ranking")}
+    errors, layout = [], replace(recipe.layouts[0], views=3)
+    for step in range(steps):
+        views = sampler.sample(HELD_OUT_STEP + step, layout, done=1.0)
+        features = net(views)
+        guess = net.guess(features, views)
+        errors.append(masked_error(guess, views.image, views.hidden, views.body).item())
+        if recipe.weight.spatial:
+            for name, value in _spatial(net.spatial, features, views, recipe.weight)[1].items():
+                found[name].append(value.cpu())
+    net.train()
+    scores = {"held_out_hu": float(np.mean(errors))}
+    if recipe.weight.spatial:
+        scores |= spatial_scores(*(torch.cat(found[name]) for name in ("edges", "points", "truth")))
+        scores["ranking"] = torch.stack(found["ranking"]).mean().item()
+    return scores
+
+
+def spatial_scores(edges: Tensor, points: Tensor, truth: Tensor) -> dict[str, float]:
+    """Of edges (N, V, V, 3), points and true places (N, V, 3), all in 100 mm."""
+    upper = torch.triu(torch.ones(edges.shape[1:3], dtype=torch.bool), 1)
+    gaps, by_points = gap_matrix(truth)[:, upper], gap_matrix(points)[:, upper]
+    found = edges[:, upper]
+    cosine = F.cosine_similarity(found, gaps, dim=-1).clamp(-1, 1)
+    round_trip = edges[:, 0, 1] + edges[:, 1, 2] + edges[:, 2, 0]
+    return {
+        "gap_error_mm": UNIT_MM * (found.norm(dim=-1) - gaps.norm(dim=-1)).abs().median().item(),
+        "edge_error_mm": UNIT_MM * (found - gaps).norm(dim=-1).median().item(),
+        "point_error_mm": UNIT_MM * (by_points - gaps).norm(dim=-1).median().item(),
+        "arrow_error_deg": torch.rad2deg(cosine.acos()).median().item(),
+        "closure_mm": UNIT_MM * round_trip.norm(dim=-1).median().item(),
+    }
+
+
+def _describe(recipe, net, own, held_out, out):
+    """Beside the weights: the recipe as it was resolved, and what it was run on."""
+    more = {
+        "parameters": sum(each.numel() for each in net.parameters()),
+        "studies": own.ids,
+        "held_out": held_out.ids,
+        "torch": torch.__version__,
+        "device": str(own.voxels.device),
+    }
+    (out / "recipe.json").write_text(json.dumps({**asdict(recipe), **more}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
