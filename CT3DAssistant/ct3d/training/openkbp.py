@@ -30,7 +30,13 @@ LANDMARKS = (
 ORGANS = ("Brainstem", "SpinalCord", "LeftParotid", "RightParotid", "Larynx", "Mandible", "Esophagus")
 LOW_HU, HIGH_HU = -500.0, 1100.0  # of the stored values 1 and 255
 SUPPORT_MM, SUPPORTED = 15.0, 0.95  # a landmark is supported where this share of the ball is known
-SHAPES = {"ct": (None,) * 3, "landmarks": (len(LANDMARKS), 3), "spacing": (3,)}
+SHAPES = {
+    "ct": (None,) * 3,
+    "landmarks": (len(LANDMARKS), 3),
+    "spacing": (3,),
+    "organs": (None,) * 3,
+    "contoured": (),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +93,30 @@ def open_case(path: Path) -> LandmarkCase:
     )
 
 
-def _read(path):
+def organs_of(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Organs as drawn, and which of them (7,) bool were drawn at all.
+
+    Labels are (K, J, I) uint8 on the grid of `open_case`: 1 + the place in ORGANS; a later one wins.
+
+    Raises:
+        InvalidRequest: the file holds no organs.
+    """
+    stored = _read(path, ("organs", "contoured"))
+    bits = stored["organs"].transpose(2, 0, 1)
+    labels = np.zeros(bits.shape, np.uint8)
+    for n in range(len(ORGANS)):
+        labels[(bits >> n) & 1 > 0] = n + 1
+    return labels, (int(stored["contoured"]) >> np.arange(len(ORGANS))) & 1 > 0
+
+
+def _read(path, names=("ct", "landmarks", "spacing")):
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in SHAPES if name in stored}
+            arrays = {name: stored[name] for name in names if name in stored}
     except (OSError, ValueError, BadZipFile) as error:
         raise InvalidRequest(f"{path} can't be read ({error}). Copy it again, or leave it out.") from error
-    for name, shape in SHAPES.items():
+    for name in names:
+        shape = SHAPES[name]
         given = arrays[name].shape if name in arrays else None
         if given is None or len(given) != len(shape) or any(s not in (None, g) for s, g in zip(shape, given)):
             raise InvalidRequest(f"{path} is no OpenKBP case: {name} is {given}, not {shape}. Leave it out.")

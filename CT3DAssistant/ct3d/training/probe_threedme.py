@@ -1,0 +1,253 @@
+"""What the shared encoder's frozen features know: organs and places read off by one linear map.
+
+    python -m ct3d.training.probe_threedme --data FOLDER --weights NAME=FILE … --out probe.json
+
+Nothing of the encoder is trained. Patients that are scored were never seen, in pretraining or by the probe.
+`random` is the same net with random weights, another draw each seed; for pretrained weights a seed draws the
+patients and the cells that the linear map learns from.
+"""
+
+import argparse
+import json
+import zlib
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from scipy import stats
+from torch import Tensor
+
+from ct3d.imaging.resample import resample_onto
+from ct3d.imaging.volume import Volume
+from ct3d.models.threedme import HIGH_HU, LOW_HU, Encoder
+from ct3d.pipeline.encoder_input import body_view
+from ct3d.training.build_corpus import LOWEST_OPENKBP_HU
+from ct3d.training.openkbp import ORGANS, cases, open_case, organs_of
+
+SPACING_MM = 3.0
+WINDOW_KJI = (64, 96, 96)
+JITTER_MM = 40.0  # the most that a window is off its patient's organs, so that its own middle tells little
+CELLS = 4000  # of a patient that a linear map of organs learns from
+BACKGROUND = 0.4  # share of them
+STEPS, BATCH, RATE = 1500, 8192, 3e-3
+RIDGE = 1e-3  # of the mean square of a feature
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A window about a patient's organs.
+
+    Attributes:
+        image: (1, 1, D, H, W) in [-1, 1].
+        organs: (D/2, H/2, W/2) int64, -1 where it isn't known, 0 none, then ORGANS.
+        drawn: (organs,) bool, which were contoured at all.
+        middle_ras: mm, of the window.
+        landmarks_ras: (L, 3) mm; NaN where not known.
+    """
+
+    image: Tensor
+    organs: Tensor
+    drawn: np.ndarray
+    middle_ras: np.ndarray
+    landmarks_ras: np.ndarray
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Linear probes of frozen features.")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/")
+    parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE, of pretraining")
+    parser.add_argument("--train", type=int, default=60, help="patients that a linear map learns from")
+    parser.add_argument("--held-out", type=int, default=33)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    paths = cases(arguments.data / "openkbp" / "train")
+    own = [patient(path) for path in paths]
+    held_out = [patient(path) for path in cases(arguments.data / "openkbp" / "validation")]
+    held_out = held_out[: arguments.held_out]
+    shape = mean_shape([each.landmarks_ras for each in own])
+    named = dict(each.split("=", 1) for each in arguments.weights)
+    found = {}
+    for name in ("random", *named):
+        seeds = []
+        for seed in range(arguments.seeds):
+            net = encoder(named.get(name), seed)
+            chosen = np.random.default_rng(seed).permutation(len(own))[: arguments.train]
+            seeds.append(probe(net, [own[n] for n in chosen], held_out, shape, seed))
+        found[name] = {key: spread([each[key] for each in seeds]) for key in seeds[0]}
+        result = {
+            "data": "OpenKBP, head and neck; expert contours",
+            "patients": {"learned_from": arguments.train, "scored": len(held_out)},
+            "seeds": arguments.seeds,
+            "date": date.today().isoformat(),
+            "window": {"kji": WINDOW_KJI, "spacing_mm": SPACING_MM},
+            "features": found,
+        }
+        arguments.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+def encoder(file: str | None, seed: int) -> Encoder:
+    """The encoder of a pretraining run, or with random weights."""
+    torch.manual_seed(seed)
+    net = Encoder()
+    if file:
+        given = {k[8:]: v.float() for k, v in load_file(file).items() if k.startswith("encoder.")}
+        net.load_state_dict(given)
+    return net.eval()
+
+
+def patient(path: Path) -> Patient:
+    """Read one."""
+    case = open_case(path)
+    volume = case.volume
+    hu = np.where(volume.array <= LOWEST_OPENKBP_HU, np.int16(LOW_HU), volume.array)
+    view = body_view(Volume(hu, volume.ijk_to_ras), (SPACING_MM,) * 3, case.known)
+    labels, drawn = organs_of(path)
+    chance = np.random.default_rng(zlib.crc32(case.id.encode()))
+    middle = _middle(labels, volume) + chance.uniform(-JITTER_MM, JITTER_MM, 3)
+    grid = np.diag([SPACING_MM] * 3 + [1.0])
+    grid[:3, 3] = middle - SPACING_MM * (np.array(WINDOW_KJI[::-1]) - 1) / 2
+    seen = resample_onto(view.seen, grid, WINDOW_KJI, fill=LOW_HU).array.astype(np.float32)
+    coarse = np.diag([2 * SPACING_MM] * 3 + [1.0])
+    coarse[:3, 3] = grid[:3, 3] + SPACING_MM / 2
+    half = tuple(side // 2 for side in WINDOW_KJI)
+    there = resample_onto(Volume(labels, volume.ijk_to_ras), coarse, half, is_label=True).array
+    image = torch.from_numpy(2 * (seen - LOW_HU) / (HIGH_HU - LOW_HU) - 1)[None, None]
+    return Patient(image, torch.from_numpy(there.astype(np.int64)), drawn, middle, case.landmarks_ras)
+
+
+def _middle(labels, volume):
+    """RAS mm, of the box around all organs."""
+    inside = np.argwhere(labels > 0)
+    k, j, i = (inside.min(0) + inside.max(0)) / 2
+    return volume.ijk_to_ras[:3, :3] @ np.array([i, j, k]) + volume.ijk_to_ras[:3, 3]
+
+
+@torch.inference_mode()
+def maps_of(net: Encoder, image: Tensor) -> Tensor:
+    """(cells of f2, channels): the maps of all strides, each cell's own and those it lies in."""
+    features = net.encode(image, torch.full((1, 3), SPACING_MM))
+    size = features.f2.shape[1:4]
+    parts = [features.f2.movedim(-1, 1), features.f4, features.f8, features.f16]
+    finer = [F.interpolate(each, size=size, mode="trilinear", align_corners=False) for each in parts[1:]]
+    return torch.cat([parts[0], *finer], 1)[0].flatten(1).T
+
+
+def probe(
+    net: Encoder, own: list[Patient], held_out: list[Patient], shape: np.ndarray, seed: int
+) -> dict[str, float]:
+    """Scores of linear maps on held-out patients: Dice of each organ and on average; place in mm."""
+    rng = np.random.default_rng((seed, 1))
+    x, y, cells, places = [], [], [], []
+    for each in own:
+        features = maps_of(net, each.image)
+        chosen = _chosen(each.organs.flatten().numpy(), rng)
+        x.append(features[chosen])
+        y.append(each.organs.flatten()[chosen])
+        cells_here, places_here = _places(net, each, shape)
+        cells.append(cells_here)
+        places.append(places_here)
+    organ_map = _logistic(torch.cat(x), torch.cat(y), seed)
+    place_map = _ridge(torch.cat(cells), torch.cat(places))
+    scores = _dice(net, organ_map, held_out)
+    errors = []
+    for each in held_out:
+        cells_here, places_here = _places(net, each, shape)
+        errors.append((place_map(cells_here) - places_here).norm(dim=-1).median().item())
+    mean = torch.cat(places).mean(0)
+    base = [(mean - _places(net, each, shape)[1]).norm(dim=-1).median().item() for each in held_out]
+    return {**scores, "place_mm": float(np.mean(errors)), "place_mm_of_the_mean": float(np.mean(base))}
+
+
+def _chosen(organs, rng):
+    """Cells to learn from: organs, as evenly as they go, and some of the rest."""
+    background = rng.permutation(np.flatnonzero(organs == 0))[: int(CELLS * BACKGROUND)]
+    share = int(CELLS * (1 - BACKGROUND)) // len(ORGANS)
+    own = [rng.permutation(np.flatnonzero(organs == n + 1))[:share] for n in range(len(ORGANS))]
+    return np.concatenate([background, *own])
+
+
+@torch.inference_mode()
+def _places(net, each, shape):
+    """Features of the body's cells of f8, and where they lie in mm among brought-together landmarks."""
+    features = net.encode(each.image, torch.full((1, 3), SPACING_MM))
+    body = F.avg_pool3d((each.image > -0.99).float(), 8).flatten() > 0.5
+    known = np.isfinite(each.landmarks_ras[:, 0])
+    shift = each.middle_ras - (each.landmarks_ras - shape)[known].mean(0)
+    there = features.grid_mm(8)[0].flip(-1).reshape(-1, 3) + torch.tensor(shift, dtype=torch.float32)
+    return features.f8[0].flatten(1).T[body], there[body]
+
+
+def mean_shape(landmarks: list[np.ndarray]) -> np.ndarray:
+    """(L, 3) mm, landmarks of many patients brought together by shifts."""
+    shape = np.nanmean([each - np.nanmean(each, 0) for each in landmarks], 0)
+    for _ in range(5):
+        shifted = [each - np.nanmean(each - shape, 0) for each in landmarks]
+        shape = np.nanmean(shifted, 0)
+    return shape - shape.mean(0)
+
+
+def _scaled(x):
+    mean, deviation = x.mean(0), x.std(0).clamp_min(1e-6)
+    return lambda values: (values - mean) / deviation
+
+
+def _logistic(x, y, seed):
+    """Multinomial logistic regression by Adam; gives labels."""
+    scale = _scaled(x)
+    x = scale(x)
+    torch.manual_seed(seed)
+    linear = torch.nn.Linear(x.shape[1], len(ORGANS) + 1)
+    optimizer = torch.optim.AdamW(linear.parameters(), RATE, weight_decay=1e-2)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    for _ in range(STEPS):
+        chosen = torch.randint(len(x), (BATCH,))
+        loss = F.cross_entropy(linear(x[chosen]), y[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rates.step()
+    return lambda values: linear(scale(values)).argmax(-1)
+
+
+def _ridge(x, places):
+    """Ridge regression; gives places."""
+    scale = _scaled(x)
+    x = scale(x).double()
+    mean = places.mean(0).double()
+    square = x.T @ x
+    square += RIDGE * len(x) * torch.eye(len(square), dtype=torch.float64)
+    linear = torch.linalg.solve(square, x.T @ (places.double() - mean))
+    return lambda values: (scale(values).double() @ linear + mean).float()
+
+
+@torch.inference_mode()
+def _dice(net, organ_map, held_out):
+    """Mean over patients, of organs that were drawn and lie in the window."""
+    scores: dict[str, list[float]] = {name: [] for name in ORGANS}
+    for each in held_out:
+        truth = each.organs.flatten()
+        found = organ_map(maps_of(net, each.image))
+        for n, name in enumerate(ORGANS):
+            own, wanted = found == n + 1, truth == n + 1
+            if each.drawn[n] and wanted.any():
+                scores[name].append((2 * (own & wanted).sum() / (own.sum() + wanted.sum())).item())
+    means = {f"dice_{name}": float(np.mean(values)) for name, values in scores.items()}
+    return {**means, "dice": float(np.mean(list(means.values())))}
+
+
+def spread(values: list[float]) -> dict[str, float | list[float]]:
+    """Mean and 95 % interval of the mean over seeds (Student's t)."""
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
+    return {"mean": round(mean, 4), "interval": [round(mean - half, 4), round(mean + half, 4)]}
+
+
+if __name__ == "__main__":
+    main()
