@@ -12,8 +12,9 @@ from CT3DAssistantLib.environment import LAST_LINES, PACKAGE_FOLDER, Note, envir
 
 TEXTS = "ct3d.training.evaluate_texts"
 MODULES = {"landmarks": "ct3d.training.evaluate_landmarks", "report": TEXTS, "vqa": TEXTS, "retrieval": TEXTS}
-OF_TEXTS = ("sacrebleu", "nltk")  # packages that score texts
+OF_TRAINING = ("sacrebleu", "nltk", "matplotlib")  # packages that score and draw
 CONVERTER = "ct3d.pipeline.hsenet_convert"
+WATCH = "ct3d.training.watch"
 LACKS = re.compile(r"ModuleNotFoundError: No module named '(?!ct3d)(\w+)")
 
 
@@ -30,7 +31,18 @@ def evaluate(what: str, options: list[str], *, python: Path, note: Note) -> dict
         InvalidRequest: the training code is not in this installation, or that Python lacks a package.
         AssistantError: what the evaluation raised; TaskFailed with its last lines where it broke.
     """
-    module = MODULES[what]
+    return _of_training(MODULES[what], options, python, note)
+
+
+def watch(options: list[str], *, python: Path, note: Note) -> dict[str, Any]:
+    """The JSON object of ct3d.training.watch: scores of the shared encoder on one scan, and three figures.
+
+    Args and errors as of `evaluate`.
+    """
+    return _of_training(WATCH, options, python, note)
+
+
+def _of_training(module: str, options: list[str], python: Path, note: Note) -> dict[str, Any]:
     if not PACKAGE_FOLDER.joinpath(*module.split(".")).with_suffix(".py").is_file():
         raise InvalidRequest(
             "The code that evaluates models is not part of this installation. Run this from a source tree."
@@ -93,7 +105,7 @@ def _run(command: list[str], python: Path, note: Note) -> tuple[int, str, list[s
 def _error(told: str, said: list[str], python: Path) -> AssistantError:
     lacking = LACKS.search(said[-1]) if said else None
     if lacking:
-        wanted = "requirements-train.txt" if lacking[1] in OF_TEXTS else "requirements-torch.txt"
+        wanted = "requirements-train.txt" if lacking[1] in OF_TRAINING else "requirements-torch.txt"
         return InvalidRequest(
             f"{python} has no package {lacking[1]!r}, which this needs. Install "
             f"Resources/{wanted} there, or choose another Python with --worker-python."

@@ -1,4 +1,4 @@
-"""Commands about models rather than one case: index, retrieve, evaluate."""
+"""Commands about models rather than one case: index, retrieve, evaluate, watch."""
 
 import argparse
 import json
@@ -66,9 +66,24 @@ def evaluate(arguments: argparse.Namespace, screen: Any) -> int:
     return 0
 
 
+def watch(arguments: argparse.Namespace, screen: Any) -> int:
+    """Draw how well the shared encoder knows where it is in a scan: three figures and their scores."""
+    from CT3DAssistantLib.evaluation import watch as run
+    from CT3DAssistantLib.exports.files import make_folder
+    from CT3DAssistantLib.samples import scan_at
+
+    out = make_folder(arguments.out.absolute())
+    words = [str(scan_at(arguments.scan).absolute()), f"--out={out}", f"--card={arguments.card}"]
+    found = run(words, python=find_worker_python(arguments.worker_python), note=screen.note)
+    lines = [f"{name}: {value:.3g}" for name, value in sorted(found["scores"].items())]
+    screen.result("\n".join([*found["files"], *lines]), **found)
+    return 0
+
+
 def add_options(run: Any, command: argparse.ArgumentParser) -> None:
     """The words of one of these commands."""
-    {index: _index_options, retrieve: _retrieve_options, evaluate: _evaluate_options}[run](command)
+    options = {index: _index_options, retrieve: _retrieve_options, evaluate: _evaluate_options}
+    (options | {watch: _watch_options})[run](command)
 
 
 def _index_options(command: argparse.ArgumentParser) -> None:
@@ -86,6 +101,12 @@ def _retrieve_options(command: argparse.ArgumentParser) -> None:
     wanted.add_argument("--text", help="find cases like this sentence")
     command.add_argument("--card", default="", metavar="ID", help="default: the one of the index")
     command.add_argument("-n", "--number", type=int, default=5, help="how many cases (default: 5)")
+
+
+def _watch_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("scan", type=Path, help="a CT file, a DICOM folder, or the name of a sample")
+    command.add_argument("--card", default="threedme_tiny", metavar="ID", help="of a shared encoder")
+    command.add_argument("--out", type=Path, default=Path("watch-output"), help="folder for the figures")
 
 
 def _evaluate_options(command: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from ct3d.pipeline.landmark_net import build_net, load_weights
 FACES = {"segment": ("segment",), "language": ("write",), "landmarks": ("place",), "findings": ("find",)}
 FACES |= {each: ("slice_features", "visual", "read", "write") for each in ("report", "answer")}
 FACES |= {"retrieve": ("slice_features", "embed_volume", "embed_text")}
+FACES |= {"encoder": ("encoder", "spatial")}
 CARDS = load_cards()
 
 

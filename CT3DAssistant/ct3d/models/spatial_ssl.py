@@ -161,10 +161,16 @@ def likeness_loss(head: SpatialHead, f4: Tensor, centers: Tensor, cell_mm: Tenso
     starts, margins = chunk_starts(centers, cell_mm, tuple(f4.shape[-3:]))
     if not len(margins):
         return f4.sum() * 0, f4.new_zeros(())
+    near, far = chunk_alike(head, f4, starts)
+    return F.relu(margins.to(f4.device) - near + far).mean(), (near > far).float().mean()
+
+
+def chunk_alike(head: SpatialHead, f4: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    """(P,) cosine of every pair's near chunks, and of its far ones; `starts` as of `chunk_starts`."""
     chunks = _gathered(f4, starts.to(f4.device))
     found = head.chunk(chunks).flatten(1).unflatten(0, (2, -1, 2))  # near or far, pair, view
     near, far = F.cosine_similarity(found[:, :, 0], found[:, :, 1], dim=-1)
-    return F.relu(margins.to(f4.device) - near + far).mean(), (near > far).float().mean()
+    return near, far
 
 
 def chunk_starts(centers: Tensor, cell_mm: Tensor, view: Size3) -> tuple[Tensor, Tensor]:

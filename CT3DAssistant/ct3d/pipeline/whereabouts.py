@@ -1,0 +1,197 @@
+"""How well the shared encoder knows where it is in a scan: its coordinate head against the scan's own grid.
+
+A few crops of the body are looked at one by one, each without a word about where it was cut out, and once the
+whole scan. What the head says of them is compared with where they truly lie; nobody's truth is needed but the
+header's. Where the two disagree for the whole scan, the header may be wrong (spatial_ssl.md section 11).
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ct3d.cards import ModelCard
+from ct3d.errors import InvalidRequest
+from ct3d.imaging.volume import Volume, ras_from_kji
+from ct3d.models.spatial_ssl import CHUNK, UNIT_MM, HeadConfig, SpatialHead, chunk_alike, chunk_starts, layout
+from ct3d.models.threedme import HIGH_HU, LOW_HU, MULTIPLE, PATCH, Config, Encoder
+from ct3d.pipeline.encoder_input import body_view
+from ct3d.pipeline.landmark_net import load_weights
+
+VIEW_KJI = (32, 48, 48)
+VIEW_MM = 4.0
+VIEWS = 6
+WHOLE_KJI = (64, 96, 96)
+FINEST_MM = 3.0  # of the whole scan's grid
+CELL_BODY = 0.25  # share of a cell that must be body for its place to count
+BATCH = 2
+
+
+class SharedEncoder(nn.Module):
+    """The encoder and its coordinate head, as pretrained."""
+
+    def __init__(self, card: ModelCard, weights: Path | None = None):
+        super().__init__()
+        config = Config(**card.config)
+        self.encoder = Encoder(config)
+        self.spatial = SpatialHead(HeadConfig(dim=config.dim, chunk_dim=config.stem[1]))
+        if weights is not None:
+            load_weights(self, weights)
+        self.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class Whereabouts:
+    """What the coordinate head says of a scan, beside what its header says; all in RAS mm.
+
+    Attributes:
+        seen: the body at 4 mm, which the views were cut from.
+        centers_ras: (V, 3) where the views truly lie.
+        points_mm: (V, 3) where they lie by the point head; its origin is anywhere.
+        edges_mm: (V, V, 3) from view i to view j by the edge head.
+        pairs: (P, 2) views whose parts were told apart.
+        chunks_ras: (P, 4, 3) centres of their near parts and of their far ones, view i before view j.
+        alike: (P, 2) likeness of the near parts and of the far ones.
+        slopes: (3,) how far the whole scan's cells move by the head for each mm by the header, along R, A, S:
+            about 1 where both agree, below 0 where an axis is mirrored.
+    """
+
+    seen: Volume
+    centers_ras: np.ndarray
+    points_mm: np.ndarray
+    edges_mm: np.ndarray
+    pairs: np.ndarray
+    chunks_ras: np.ndarray
+    alike: np.ndarray
+    slopes: np.ndarray
+
+    @property
+    def gaps_mm(self) -> np.ndarray:
+        """(V, V, 3) true vectors from view i to view j."""
+        return self.centers_ras[None] - self.centers_ras[:, None]
+
+    def scores(self) -> dict[str, float]:
+        """What a person can watch, in mm, degrees and shares."""
+        upper = np.triu_indices(len(self.centers_ras), 1)
+        true, found = self.gaps_mm[upper], self.edges_mm[upper]
+        points = self.points_mm - self.points_mm.mean(0) - self.centers_ras + self.centers_ras.mean(0)
+        cosine = (true * found).sum(1) / np.linalg.norm(true, axis=1) / np.linalg.norm(found, axis=1)
+        _, doubt = layout(torch.from_numpy(self.edges_mm)[None])
+        trips = [
+            self.edges_mm[i, j] + self.edges_mm[j, k] + self.edges_mm[k, i]
+            for i, j, k in combinations(range(len(self.centers_ras)), 3)
+        ]
+        return {
+            "gap_error_mm": _median(np.abs(np.linalg.norm(found, axis=1) - np.linalg.norm(true, axis=1))),
+            "arrow_error_deg": _median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))),
+            "ranking": float((self.alike[:, 0] > self.alike[:, 1]).mean()) if len(self.alike) else np.nan,
+            "closure_mm": _median(np.linalg.norm(trips, axis=1)),
+            "inconsistency_mm": float(doubt[0]),
+            "place_error_mm": _median(np.linalg.norm(points, axis=1)),
+        }
+
+
+@torch.inference_mode()
+def whereabouts(volume: Volume, model: SharedEncoder, views: int = VIEWS) -> Whereabouts:
+    """Ask the coordinate head about a scan.
+
+    Args:
+        volume: on its native grid.
+        model: in the processor's memory.
+        views: how many crops.
+
+    Raises:
+        InvalidRequest: there is no body, or it is too small for two crops that lie apart.
+    """
+    view = body_view(volume, (VIEW_MM,) * 3)
+    corners = _corners(view.body, views)
+    image = torch.from_numpy(_as_seen(view.seen.array))
+    crops = torch.stack([_crop(image, corner) for corner in corners])[:, None]
+    spacing = torch.full((1, 3), VIEW_MM)
+    maps = [model.encoder(part, spacing.expand(len(part), 3)) for part in crops.split(BATCH)]
+    seen = model.spatial.views(torch.cat([each.f8 for each in maps]))[None]
+    centers_kji = corners + (np.array(VIEW_KJI) - 1) / 2
+    pairs, chunks, alike = _parts(model.spatial, torch.cat([each.f4 for each in maps]), centers_kji)
+    return Whereabouts(
+        seen=view.seen,
+        centers_ras=ras_from_kji(centers_kji, view.seen.ijk_to_ras),
+        points_mm=_ras(model.spatial.points(seen)[0]),
+        edges_mm=_ras(model.spatial.edges(seen)[0]),
+        pairs=pairs,
+        chunks_ras=ras_from_kji(chunks.reshape(-1, 3), view.seen.ijk_to_ras).reshape(-1, 4, 3),
+        alike=alike,
+        slopes=_slopes(volume, model),
+    )
+
+
+def _corners(body: np.ndarray, count: int) -> np.ndarray:
+    """(V, 3) first voxels of views about places as far from one another as can be, each well in the body."""
+    inside = np.argwhere(body[::2, ::2, ::2]) * 2
+    margin = np.minimum(np.array(VIEW_KJI) // 3, (np.array(body.shape) - 1) // 3)
+    is_well_in = ((inside >= margin) & (inside < np.array(body.shape) - margin)).all(1)
+    inside = inside[is_well_in] if is_well_in.any() else inside
+    chosen = [inside[np.linalg.norm(inside - inside.mean(0), axis=1).argmin()]]
+    while len(chosen) < count:
+        apart = np.abs(inside[:, None] - np.array(chosen)[None]) / np.array(VIEW_KJI)
+        nearest = apart.max(-1).min(-1)
+        if nearest.max() < 0.25:
+            break
+        chosen.append(inside[nearest.argmax()])
+    if len(chosen) < 2:
+        raise InvalidRequest("This scan shows too little for two crops that lie apart. Choose a larger one.")
+    return np.array(chosen) - np.array(VIEW_KJI) // 2
+
+
+def _as_seen(hu: np.ndarray) -> np.ndarray:
+    return (2 * (hu.astype(np.float32) - LOW_HU) / (HIGH_HU - LOW_HU) - 1).astype(np.float32)
+
+
+def _crop(image: Tensor, corner: np.ndarray) -> Tensor:
+    """(D, H, W) of a view; air beyond the scan."""
+    padded = F.pad(image, [side for size in reversed(VIEW_KJI) for side in (size, size)], value=-1.0)
+    return padded[tuple(slice(c + n, c + 2 * n) for c, n in zip(corner.tolist(), VIEW_KJI))]
+
+
+def _parts(head: SpatialHead, f4: Tensor, centers_kji: np.ndarray):
+    """Pairs of views (P, 2), their parts' centres (P, 4, 3) in voxels, and the likeness (P, 2) of these."""
+    grid = tuple(f4.shape[-3:])
+    cell = VIEW_KJI[0] // grid[0]
+    centers = torch.tensor(centers_kji[None] * VIEW_MM, dtype=torch.float32)
+    starts, margins = chunk_starts(centers, torch.full((1, 3), VIEW_MM * cell), grid)
+    if not len(margins):
+        return np.zeros((0, 2), int), np.zeros((0, 4, 3)), np.zeros((0, 2))
+    alike = torch.stack(chunk_alike(head, f4[None], starts), 1).numpy()
+    near, far = starts.view(2, -1, 2, 5).numpy()
+    both = np.concatenate([near, far], 1)  # (P, 4, 5)
+    corners = centers_kji[both[..., 1]] - (np.array(VIEW_KJI) - 1) / 2
+    return near[..., 1], corners + (both[..., 2:] + CHUNK / 2) * cell - 0.5, alike
+
+
+def _slopes(volume: Volume, model: SharedEncoder) -> np.ndarray:
+    """(3,) along R, A, S, of the cells' places by the head over those by the header."""
+    extent = np.array(body_view(volume, (VIEW_MM,) * 3).seen.array.shape) * VIEW_MM
+    spacing = max(FINEST_MM, float((extent / np.array(WHOLE_KJI)).max()) * 1.01)
+    view = body_view(volume, (spacing,) * 3)
+    short = [-n % MULTIPLE for n in view.body.shape]
+    padding = [(s // 2, s - s // 2) for s in short]
+    image = torch.from_numpy(np.pad(_as_seen(view.seen.array), padding, constant_values=-1.0))[None, None]
+    body = torch.from_numpy(np.pad(view.body, padding).astype(np.float32))[None, None]
+    features = model.encoder(image, torch.full((1, 3), spacing))
+    is_body = F.avg_pool3d(body, PATCH).flatten() > CELL_BODY
+    found = UNIT_MM * model.spatial.cells(features.f8)[0].reshape(-1, 3)[is_body]
+    true = features.grid_mm(PATCH)[0].reshape(-1, 3)[is_body]
+    found, true = found - found.mean(0), true - true.mean(0)
+    return ((found * true).sum(0) / true.square().sum(0).clamp_min(1e-6)).flip(0).numpy()
+
+
+def _ras(vectors: Tensor) -> np.ndarray:
+    """100 mm along S, A, R as mm along R, A, S."""
+    return UNIT_MM * vectors.flip(-1).numpy()
+
+
+def _median(values):
+    return float(np.median(values))
