@@ -161,4 +161,4 @@ def _coronal(found, title):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
