@@ -80,3 +80,53 @@ def test_the_rate_rises_then_falls_to_nothing():
     rates = [SCHEDULE.rate(step) for step in range(13)]
     assert rates[0] < rates[2] and max(rates) == rates[2] and rates[12] == pytest.approx(0)
     assert sorted(rates[2:], reverse=True) == rates[2:]
+
+
+def a_line(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+
+
+def squares(net, rows):
+    return net(rows).square().mean()
+
+
+def test_batches_that_accumulate_make_the_step_of_one_large_batch(tmp_path):
+    rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    plain = dict(steps=1, warm_up=0, is_bf16=False, average=0.0)
+    large, parts = a_line(1), a_line(1)
+    Run(large, lambda _: squares(large, rows), Schedule(**plain), tmp_path / "large").go(1)
+    halves = rows.chunk(2)
+    run = Run(parts, lambda n: squares(parts, halves[n]), Schedule(**plain, accumulate=2), tmp_path / "parts")
+    run.go(1)
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(large.parameters(), parts.parameters()))
+
+
+def test_what_is_not_trained_stays_and_is_not_kept_twice(tmp_path):
+    net = a_line(2)
+    net[0].requires_grad_(False)
+    before = net[0].weight.clone()
+    schedule = Schedule(steps=4, warm_up=0, is_bf16=False, average=0.0)
+    Run(net, lambda _: squares(net, torch.ones(2, 4)), schedule, tmp_path).go(2)
+    assert torch.equal(net[0].weight, before)
+    assert not [name for name in load_file(tmp_path / STATE) if ".0.weight" in name]
+    again = a_line(2)
+    again[0].requires_grad_(False)
+    resumed = Run(again, lambda _: squares(again, torch.ones(2, 4)), schedule, tmp_path)
+    assert resumed.step == 2
+    assert torch.equal(again[1].weight, net[1].weight)
+
+
+def test_a_seed_makes_dropout_the_same_in_a_resumed_run(tmp_path):
+    def run(name):
+        torch.manual_seed(5)
+        net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+        schedule = Schedule(steps=4, warm_up=0, is_bf16=False, average=0.0)
+        return Run(net, lambda _: squares(net, torch.ones(3, 4)), schedule, tmp_path / name, seed=7)
+
+    run("whole").go(4)
+    run("parts").go(2)
+    torch.rand(3)  # whatever else draws in between
+    run("parts").go(4)
+    whole, parts = (load_file(tmp_path / name / STATE) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -1,8 +1,38 @@
 """One batch over several processes: features of all ranks, with their gradients."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 where there is one."""
+    return dist.get_rank() if _are_many() else 0
+
+
+def ranks() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _are_many() else 1
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Give every rank the mean of all ranks' gradients, in place; nothing where there is one process.
+
+    A parameter that has none on this rank counts as 0.
+    """
+    if not _are_many():
+        return
+    for each in parameters:
+        if each.grad is None:
+            each.grad = torch.zeros_like(each)
+        dist.all_reduce(each.grad)
+        each.grad /= dist.get_world_size()
+
+
+def _are_many() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def gather(features: Tensor) -> Tensor:
@@ -15,7 +45,7 @@ def gather(features: Tensor) -> Tensor:
 
     The reference's option of local labels, wrong on every rank but the first, is left out.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _are_many():
         return features
     return _Gather.apply(features)
 
