@@ -129,7 +129,7 @@ def convert_folder(
         log.info("Converting %s", id_)
         tensors, texts = whole(load_card(id_, templates), found)
         path = _write(tensors, texts, out / f"{id_}.safetensors")
-        _write_card(templates / f"{id_}.toml", path, license_=license_, source=source)
+        write_card(templates / f"{id_}.toml", path, license_=license_, source=source)
         written[id_] = str(path)
     return {"cards": written, "lacking": {id_: parts for id_, parts in lacking.items() if parts}}
 
@@ -333,7 +333,7 @@ def _write(tensors, texts, path):
     return path
 
 
-def _write_card(template, weights, *, license_, source):
+def write_card(template: Path, weights: Path, *, license_: str, source: str) -> None:
     """The template with licence, source and weights filled in, in the folder "cards" beside the weights."""
     with weights.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

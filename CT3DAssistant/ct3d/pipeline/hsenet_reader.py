@@ -86,7 +86,7 @@ class HSENetReader(_Seeing):
         self.config = config_of(card.config)
         net = built_reader(card.config, language_of(json.loads(texts[LANGUAGE])))
         super().__init__(net, state, card, weights_path)
-        self.tokenizer = _tokenizer(texts[TOKENIZER])
+        self.tokenizer = tokenizer_of(texts[TOKENIZER])
 
     @torch.inference_mode()
     def visual(self, volume: np.ndarray, slice_features: Tensor | None, check: Check) -> Tensor:
@@ -150,7 +150,7 @@ class HSENetAligner(_Seeing):
         state, texts = _opened(card, weights_path)
         self.is_guided = clip_config(card.config).is_guided
         super().__init__(built_aligner(card.config), state, card, weights_path)
-        self.tokenizer = _word_pieces(texts[VOCABULARY].split("\n"))
+        self.tokenizer = word_pieces_of(texts[VOCABULARY].split("\n"))
         self.most_tokens = self.net.net.text.config.max_position_embeddings
 
     @torch.inference_mode()
@@ -229,10 +229,10 @@ def load(net: nn.Module, state: Mapping[str, Tensor], card: ModelCard) -> None:
         )
     net.load_state_dict(state, strict=False, assign=True)
     for module in net.modules():
-        _fill_buffers(module)
+        fill_buffers(module)
 
 
-def _fill_buffers(module):
+def fill_buffers(module: nn.Module) -> None:
     """Tables that are in no file, made anew: rotations, and BERT's positions and types of tokens."""
     if hasattr(module, "rotary_emb"):
         module.rotary_emb = type(module.rotary_emb)(config=module.config)
@@ -287,13 +287,15 @@ def _opened(card, weights_path):
         raise WeightsCorrupt(f"{weights_path} is no weights file ({error}). Convert it again.") from error
 
 
-def _tokenizer(text):
+def tokenizer_of(text: str) -> Any:
+    """The tokenizer of a weights file."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(text)
 
 
-def _word_pieces(lines):
+def word_pieces_of(lines: list[str]) -> Any:
+    """The text encoder's tokenizer, of the lines of a vocabulary."""
     from tokenizers import BertWordPieceTokenizer
 
     return BertWordPieceTokenizer({word: n for n, word in enumerate(lines) if word}, lowercase=True)
