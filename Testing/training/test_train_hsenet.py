@@ -55,9 +55,9 @@ def pairs(a_place):
     for n in range(8):
         rng = np.random.default_rng(n)
         array = np.full((20, 40, 40), -1000, np.int16)
-        array[2:18, 4:36, 4:36] = -600
-        k, j, i = rng.integers(4, 10), rng.integers(6, 22), rng.integers(6, 22)
-        array[k : k + 6, j : j + 10, i : i + 10] = 150 - 60 * (n % 3)
+        array[1:19, 2:38, 2:38] = -900
+        k, j, i = (1 + 9 * (n & 1), 2 + 9 * (n & 2), 2 + 9 // 2 * (n & 4))  # another corner for each
+        array[k : k + 9, j : j + 18, i : i + 18] = 200
         write_volume(folder / f"synthetic_{n}.nii.gz", Volume(array, np.diag([2.0, 2.0, 3.0, 1.0])))
         said = " ".join(rng.choice(WORDS[1:50], 6 + n % 3))
         (folder / f"synthetic_{n}.txt").write_text(said)
@@ -77,7 +77,7 @@ def a_recipe(a_place):
         card=CARD,
         seed=1,
         schedule=Schedule(
-            240, batch=8, learning_rate=6e-3, weight_decay=0, warm_up=20, average=0, is_bf16=False
+            400, batch=8, learning_rate=6e-3, weight_decay=0, warm_up=20, average=0, is_bf16=False
         ),
         start=weights_of(a_place, CARD),
         fresh=("net.",),
@@ -91,7 +91,7 @@ def test_eight_pairs_are_learned_by_heart_in_one_go_or_in_two_and_answered(
 ):
     cards, weights = a_place / "cards", tmp_path / ".cache" / "ct3d" / "weights"
     train(a_recipe, pairs, weights, cards=cards)
-    train(a_recipe, pairs, tmp_path / "parts", cards=cards, until=120)
+    train(a_recipe, pairs, tmp_path / "parts", cards=cards, until=200)
     assert not (tmp_path / "parts" / FILE).exists()
     train(a_recipe, pairs, tmp_path / "parts", cards=cards)
     whole, parts = (load_file(folder / FILE) for folder in (weights, tmp_path / "parts"))
