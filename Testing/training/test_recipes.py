@@ -6,7 +6,8 @@ from safetensors.torch import load_file
 from ct3d.cards import load_card
 from ct3d.errors import WeightsMissing
 from ct3d.training import train_h3denet
-from ct3d.training.train_h3denet import build, find_start, read_recipe
+from ct3d.training.places import find_start
+from ct3d.training.train_h3denet import build, read_recipe
 
 RECIPES = sorted((Path(train_h3denet.__file__).parent / "recipes").glob("*headneck*.toml"))
 

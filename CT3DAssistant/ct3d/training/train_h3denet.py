@@ -19,8 +19,7 @@ from monai.networks.nets import UNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ct3d.cards import ModelCard, load_card, shipped_weights_folder, weights_folder
-from ct3d.errors import WeightsMissing
+from ct3d.cards import ModelCard, load_card
 from ct3d.imaging.files import read_volume
 from ct3d.imaging.resample import resample
 from ct3d.models.h3denet import Config, HeatmapNet
@@ -31,6 +30,7 @@ from ct3d.training.data import Grid, Looks, Window, Windows
 from ct3d.training.loop import Run, Schedule
 from ct3d.training.losses import heatmap_loss, place_loss
 from ct3d.training.openkbp import LandmarkCase, cases, open_case
+from ct3d.training.places import find_scan, find_start
 
 WEIGHTS = "weights.safetensors"
 NEGATIVE_MM = 3.0  # grid on which scans of other body parts are kept
@@ -121,26 +121,6 @@ def build(recipe: Recipe, card: ModelCard) -> nn.Module:
     if recipe.net == "unet":
         return UNet(3, 2, len(card.landmarks), norm="instance", **recipe.config)
     return HeatmapNet(decode(Config, {**card.config, **recipe.config}, f"config of {card.id}"))
-
-
-def find_scan(name: str, data: Path, samples: Path) -> Path:
-    """Where a recipe's scan lies: in the folder of data, or among the fetched samples."""
-    return next((folder / name for folder in (data, samples) if (folder / name).exists()), data / name)
-
-
-def find_start(name: str) -> Path:
-    """Where the weights lie that a recipe goes on from.
-
-    Raises:
-        WeightsMissing: in neither folder.
-    """
-    places = [folder / name for folder in (shipped_weights_folder(), weights_folder())]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise WeightsMissing(
-            f"There is no {name}. Train its recipe first, and copy what it gives to {places[1]}."
-        )
-    return found
 
 
 def read_negative(path: Path, recipe: Recipe) -> LandmarkCase:
