@@ -23,7 +23,7 @@ def a_study(name="synthetic/0", slope=(2.0, 0.0, 0.0), shape=(48, 40, 44)):
     """A synthetic body whose voxels say where they are: HU grow along the axes by `slope` a voxel."""
     k, j, i = np.indices(shape)
     hu = -300 + slope[0] * k + slope[1] * j + slope[2] * i
-    return Study(name, as_bytes(hu, np.ones(hu.shape, bool)), np.array([4.0, 4, 4]), np.zeros(3), False)
+    return Study(name, as_bytes(hu, np.ones(hu.shape, bool)), np.array([4.0, 4, 4]), False)
 
 
 @pytest.fixture

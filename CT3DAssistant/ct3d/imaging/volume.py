@@ -56,6 +56,13 @@ def right_handed(volume: Volume) -> Volume:
     return Volume(volume.array[::-1], volume.ijk_to_ras @ turn)
 
 
+def cut_to(volume: Volume, box_kji: tuple[slice, slice, slice]) -> Volume:
+    """A box of a volume; its array shares the given memory."""
+    starts = np.eye(4)
+    starts[:3, 3] = [each.start for each in reversed(box_kji)]
+    return Volume(volume.array[box_kji], volume.ijk_to_ras @ starts)
+
+
 def nearest_axes(ijk_to_ras: np.ndarray) -> tuple[int, int, int]:
     """For I, J and K the RAS axis (0, 1, 2) that each runs along most; never the same axis twice."""
     cosines = np.abs(ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0))

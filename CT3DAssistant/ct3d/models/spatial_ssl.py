@@ -134,6 +134,22 @@ def layout(edges: Tensor) -> tuple[Tensor, Tensor]:
     return places, apart.sum((1, 2)) / max(1, count * (count - 1))
 
 
+def watched(edges: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a person can watch of edges (N, V, V, 3) beside true gaps.
+
+    Returns:
+        Of every pair of views how far its length is off and by how many degrees its direction; of every three
+        views how far from its start their round trip ends. The lengths are in the edges' own unit.
+    """
+    count = edges.shape[1]
+    upper = torch.triu(torch.ones(count, count, dtype=torch.bool), 1)
+    found, true = edges[:, upper], gaps[:, upper]
+    cosine = F.cosine_similarity(found, true, dim=-1).clamp(-1, 1)
+    trips = [edges[:, i, j] + edges[:, j, k] + edges[:, k, i] for i, j, k in combinations(range(count), 3)]
+    ends = torch.stack(trips, 1).norm(dim=-1) if trips else edges.new_zeros((len(edges), 0))
+    return (found.norm(dim=-1) - true.norm(dim=-1)).abs(), torch.rad2deg(cosine.acos()), ends
+
+
 def chunk_offset(toward: Tensor, view: Size3, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
     """Cells (…, 3) by which a chunk in the view's middle can move `toward` (…, 3) and stay inside; and k.
 

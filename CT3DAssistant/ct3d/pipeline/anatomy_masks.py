@@ -4,6 +4,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+BODY_HU = -400  # of what is dense
+PART_OF_BODY = 0.1  # of the largest part's voxels
 IN_SLICE = np.array([[[0, 0, 0]] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3], bool)
 
 
@@ -41,6 +43,11 @@ def closed(mask: np.ndarray, radius_mm: float, spacing_kji_mm: tuple[float, floa
     full = shrunk(grown(padded, radius_mm, spacing_kji_mm), radius_mm, spacing_kji_mm)
     result[box] |= full[tuple(slice(margin, -margin) for margin in margins)]
     return result
+
+
+def body_parts(dense: np.ndarray) -> np.ndarray:
+    """The parts of what is dense that are body; a smaller part is table, blanket or noise."""
+    return parts_above(dense, PART_OF_BODY * np.count_nonzero(largest_part(dense)))
 
 
 def box_around(

@@ -11,12 +11,10 @@ from scipy import ndimage
 
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.resample import resample
-from ct3d.imaging.volume import Volume
+from ct3d.imaging.volume import Volume, cut_to
 from ct3d.models.threedme import HIGH_HU, LOW_HU
-from ct3d.pipeline.anatomy_masks import box_around, largest_part, parts_above
+from ct3d.pipeline.anatomy_masks import BODY_HU, body_parts, box_around
 
-BODY_HU = -400
-PART_OF_BODY = 0.1  # of the largest part's voxels; a smaller part is table, blanket or noise
 OPENING_MM = 6.0  # a bridge thinner than this joins no table to the body
 LEAST_VOXELS = 512
 
@@ -54,10 +52,13 @@ def body_view(
     if np.count_nonzero(body) < LEAST_VOXELS:
         raise InvalidRequest("No body was found in this volume. Choose a CT of a person.")
     box = box_around(body, margin_mm=max(spacing_kji_mm), spacing_kji_mm=seen.spacing_kji_mm)
-    starts = np.eye(4)
-    starts[:3, 3] = [each.start for each in reversed(box)]
     hu = np.where(body, np.clip(seen.array, LOW_HU, HIGH_HU), LOW_HU).astype(np.int16)
-    return BodyView(Volume(hu[box], seen.ijk_to_ras @ starts), body[box])
+    return BodyView(cut_to(Volume(hu, seen.ijk_to_ras), box), body[box])
+
+
+def as_seen(hu: np.ndarray) -> np.ndarray:
+    """HU as the encoder takes them: float32, -1 to 1."""
+    return (2 * (hu.astype(np.float32) - LOW_HU) / (HIGH_HU - LOW_HU) - 1).astype(np.float32)
 
 
 def _body(seen):
@@ -70,6 +71,5 @@ def _body(seen):
     opened = ndimage.binary_opening(dense, cross)
     if not opened.any():
         opened = dense
-    kept = parts_above(opened, PART_OF_BODY * np.count_nonzero(largest_part(opened)))
-    kept = ndimage.binary_dilation(kept, cross) & dense
+    kept = ndimage.binary_dilation(body_parts(opened), cross) & dense
     return np.stack([ndimage.binary_fill_holes(each) for each in kept])

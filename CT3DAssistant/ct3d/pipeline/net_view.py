@@ -10,12 +10,10 @@ from ct3d.case import InputReport
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.network_input import known_voxels, network_input
 from ct3d.imaging.prepare import WayBack, prepare
-from ct3d.imaging.volume import Volume
-from ct3d.pipeline.anatomy_masks import box_around, largest_part, parts_above
+from ct3d.imaging.volume import Volume, cut_to
+from ct3d.pipeline.anatomy_masks import BODY_HU, body_parts, box_around
 
-BODY_HU = -400
 BODY_MARGIN_MM = 20.0
-PART_OF_BODY = 0.1  # of the largest part's voxels; a smaller part is table, blanket or noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +66,7 @@ def view_of(volume: Volume, card: ModelCard, has_data: np.ndarray | None = None)
     seen, way_back = prepare(volume, card.input)
     known = known_voxels(volume, seen, has_data)
     box = _body(seen, known)
-    starts = np.eye(4)
-    starts[:3, 3] = [each.start for each in reversed(box)]
-    cut = Volume(seen.array[box], seen.ijk_to_ras @ starts)
+    cut = cut_to(seen, box)
     is_edge = ~ndimage.binary_erosion(known)
     way_back = replace(way_back, model=cut.geometry)
     return View(cut, known[box], is_edge[box], way_back, card.input.value_range)
@@ -81,5 +77,4 @@ def _body(seen, known):
     dense = (seen.array > BODY_HU) & known
     if not dense.any():
         return tuple(slice(0, size) for size in seen.array.shape)
-    parts = parts_above(dense, PART_OF_BODY * np.count_nonzero(largest_part(dense)))
-    return box_around(parts, margin_mm=BODY_MARGIN_MM, spacing_kji_mm=seen.spacing_kji_mm)
+    return box_around(body_parts(dense), margin_mm=BODY_MARGIN_MM, spacing_kji_mm=seen.spacing_kji_mm)

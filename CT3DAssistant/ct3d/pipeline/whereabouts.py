@@ -6,7 +6,6 @@ header's. Where the two disagree for the whole scan, the header may be wrong (sp
 """
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,18 @@ from torch import Tensor, nn
 from ct3d.cards import ModelCard
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.volume import Volume, ras_from_kji
-from ct3d.models.spatial_ssl import CHUNK, UNIT_MM, HeadConfig, SpatialHead, chunk_alike, chunk_starts, layout
-from ct3d.models.threedme import HIGH_HU, LOW_HU, MULTIPLE, PATCH, Config, Encoder
-from ct3d.pipeline.encoder_input import body_view
+from ct3d.models.spatial_ssl import (
+    CHUNK,
+    UNIT_MM,
+    HeadConfig,
+    SpatialHead,
+    chunk_alike,
+    chunk_starts,
+    layout,
+    watched,
+)
+from ct3d.models.threedme import MULTIPLE, PATCH, Config, Encoder
+from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.pipeline.landmark_net import load_weights
 
 VIEW_KJI = (32, 48, 48)
@@ -76,21 +84,15 @@ class Whereabouts:
 
     def scores(self) -> dict[str, float]:
         """What a person can watch, in mm, degrees and shares."""
-        upper = np.triu_indices(len(self.centers_ras), 1)
-        true, found = self.gaps_mm[upper], self.edges_mm[upper]
         points = self.points_mm - self.points_mm.mean(0) - self.centers_ras + self.centers_ras.mean(0)
-        cosine = (true * found).sum(1) / np.linalg.norm(true, axis=1) / np.linalg.norm(found, axis=1)
-        _, doubt = layout(torch.from_numpy(self.edges_mm)[None])
-        trips = [
-            self.edges_mm[i, j] + self.edges_mm[j, k] + self.edges_mm[k, i]
-            for i, j, k in combinations(range(len(self.centers_ras)), 3)
-        ]
+        edges = torch.from_numpy(self.edges_mm).double()[None]
+        lengths, degrees, ends = watched(edges, torch.from_numpy(self.gaps_mm).double()[None])
         return {
-            "gap_error_mm": _median(np.abs(np.linalg.norm(found, axis=1) - np.linalg.norm(true, axis=1))),
-            "arrow_error_deg": _median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))),
+            "gap_error_mm": _median(lengths),
+            "arrow_error_deg": _median(degrees),
             "ranking": float((self.alike[:, 0] > self.alike[:, 1]).mean()) if len(self.alike) else np.nan,
-            "closure_mm": _median(np.linalg.norm(trips, axis=1)),
-            "inconsistency_mm": float(doubt[0]),
+            "closure_mm": _median(ends),
+            "inconsistency_mm": float(layout(edges)[1][0]),
             "place_error_mm": _median(np.linalg.norm(points, axis=1)),
         }
 
@@ -109,7 +111,7 @@ def whereabouts(volume: Volume, model: SharedEncoder, views: int = VIEWS) -> Whe
     """
     view = body_view(volume, (VIEW_MM,) * 3)
     corners = _corners(view.body, views)
-    image = torch.from_numpy(_as_seen(view.seen.array))
+    image = torch.from_numpy(as_seen(view.seen.array))
     crops = torch.stack([_crop(image, corner) for corner in corners])[:, None]
     spacing = torch.full((1, 3), VIEW_MM)
     maps = [model.encoder(part, spacing.expand(len(part), 3)) for part in crops.split(BATCH)]
@@ -124,7 +126,7 @@ def whereabouts(volume: Volume, model: SharedEncoder, views: int = VIEWS) -> Whe
         pairs=pairs,
         chunks_ras=ras_from_kji(chunks.reshape(-1, 3), view.seen.ijk_to_ras).reshape(-1, 4, 3),
         alike=alike,
-        slopes=_slopes(volume, model),
+        slopes=_slopes(volume, view.body.shape, model),
     )
 
 
@@ -144,10 +146,6 @@ def _corners(body: np.ndarray, count: int) -> np.ndarray:
     if len(chosen) < 2:
         raise InvalidRequest("This scan shows too little for two crops that lie apart. Choose a larger one.")
     return np.array(chosen) - np.array(VIEW_KJI) // 2
-
-
-def _as_seen(hu: np.ndarray) -> np.ndarray:
-    return (2 * (hu.astype(np.float32) - LOW_HU) / (HIGH_HU - LOW_HU) - 1).astype(np.float32)
 
 
 def _crop(image: Tensor, corner: np.ndarray) -> Tensor:
@@ -171,14 +169,17 @@ def _parts(head: SpatialHead, f4: Tensor, centers_kji: np.ndarray):
     return near[..., 1], corners + (both[..., 2:] + CHUNK / 2) * cell - 0.5, alike
 
 
-def _slopes(volume: Volume, model: SharedEncoder) -> np.ndarray:
-    """(3,) along R, A, S, of the cells' places by the head over those by the header."""
-    extent = np.array(body_view(volume, (VIEW_MM,) * 3).seen.array.shape) * VIEW_MM
+def _slopes(volume: Volume, body_kji: tuple[int, ...], model: SharedEncoder) -> np.ndarray:
+    """(3,) along R, A, S, of the cells' places by the head over those by the header.
+
+    body_kji: voxels of the body at VIEW_MM; it is looked at on the finest grid that WHOLE_KJI holds.
+    """
+    extent = np.array(body_kji) * VIEW_MM
     spacing = max(FINEST_MM, float((extent / np.array(WHOLE_KJI)).max()) * 1.01)
     view = body_view(volume, (spacing,) * 3)
     short = [-n % MULTIPLE for n in view.body.shape]
     padding = [(s // 2, s - s // 2) for s in short]
-    image = torch.from_numpy(np.pad(_as_seen(view.seen.array), padding, constant_values=-1.0))[None, None]
+    image = torch.from_numpy(np.pad(as_seen(view.seen.array), padding, constant_values=-1.0))[None, None]
     body = torch.from_numpy(np.pad(view.body, padding).astype(np.float32))[None, None]
     features = model.encoder(image, torch.full((1, 3), spacing))
     is_body = F.avg_pool3d(body, PATCH).flatten() > CELL_BODY

@@ -19,7 +19,8 @@ from ct3d.imaging.volume import Volume, nearest_axes
 from ct3d.models.threedme import LOW_HU
 from ct3d.pipeline.encoder_input import body_view
 from ct3d.training.corpus import SIDE, Study, as_bytes, save
-from ct3d.training.openkbp import cases, open_case
+from ct3d.training.openkbp import LandmarkCase, cases, open_case
+from ct3d.training.places import find_scan
 
 FINEST_MM = 2.5
 LOWEST_OPENKBP_HU = -495  # that data set ends at -500 HU; what lies there may be lung or air
@@ -55,12 +56,16 @@ def collect(data: Path, samples: Path) -> Iterator[Study]:
     for part, is_held_out in (("train", False), ("validation", True)):
         for path in cases(data / "openkbp" / part):
             case = open_case(path)
-            hu = np.where(case.volume.array <= LOWEST_OPENKBP_HU, np.int16(LOW_HU), case.volume.array)
-            volume = Volume(hu, case.volume.ijk_to_ras)
-            yield study_of(volume, f"openkbp/{case.id}", is_held_out=is_held_out, has_data=case.known)
+            yield study_of(with_air(case), f"openkbp/{case.id}", is_held_out=is_held_out, has_data=case.known)
     for names, is_held_out in ((TRAINING, False), (HELD_OUT, True)):
         for name in names:
             yield study_of(_scan(name, data, samples), name, is_held_out=is_held_out)
+
+
+def with_air(case: LandmarkCase) -> Volume:
+    """The CT of an OpenKBP case with air where that data set's range ends."""
+    hu = np.where(case.volume.array <= LOWEST_OPENKBP_HU, np.int16(LOW_HU), case.volume.array)
+    return Volume(hu, case.volume.ijk_to_ras)
 
 
 def study_of(volume: Volume, name: str, *, is_held_out: bool, has_data: np.ndarray | None = None) -> Study:
@@ -75,7 +80,6 @@ def study_of(volume: Volume, name: str, *, is_held_out: bool, has_data: np.ndarr
         name,
         as_bytes(seen.array, view.body),
         np.array(seen.spacing_kji_mm, np.float32),
-        seen.ijk_to_ras[:3, 3].astype(np.float32),
         is_held_out,
     )
 
@@ -88,7 +92,7 @@ def _straight_spacing(volume):
 
 
 def _scan(name, data, samples):
-    path = next((folder / name for folder in (data, samples) if (folder / name).exists()), data / name)
+    path = find_scan(name, data, samples)
     if path.name.endswith(".tar.xz"):
         with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as packed:
             packed.extractall(folder, filter="data")

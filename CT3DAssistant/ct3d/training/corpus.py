@@ -25,21 +25,12 @@ class Study:
     Attributes:
         voxels: (K, J, I) uint8, see above; I, J, K grow toward R, A, S.
         spacing_kji_mm: (3,) float32.
-        origin_ras: (3,) of voxel 0, 0, 0.
     """
 
     id: str
     voxels: np.ndarray
     spacing_kji_mm: np.ndarray
-    origin_ras: np.ndarray
     is_held_out: bool
-
-    @property
-    def ijk_to_ras(self) -> np.ndarray:
-        """4x4."""
-        affine = np.diag([*self.spacing_kji_mm[::-1].astype(float), 1.0])
-        affine[:3, 3] = self.origin_ras
-        return affine
 
 
 class Corpus:
@@ -47,7 +38,6 @@ class Corpus:
 
     Attributes:
         voxels: (N, 1, S, S, S) uint8, each study in the corner of index 0, 0, 0.
-        sizes: (N, 3) voxels of each study.
         spacing_mm: (N, 3) along K, J, I.
         body_points: (N, BODY_POINTS, 3) voxel indices k, j, i in the body, on the CPU.
     """
@@ -59,7 +49,6 @@ class Corpus:
         for room, study in zip(self.voxels, studies):
             k, j, i = study.voxels.shape
             room[0, :k, :j, :i] = torch.from_numpy(study.voxels).to(device)
-        self.sizes = np.array([each.voxels.shape for each in studies])
         self.spacing_mm = np.stack([each.spacing_kji_mm for each in studies])
         self.body_points = np.stack([_body_points(each.voxels) for each in studies])
 
@@ -81,7 +70,7 @@ def from_bytes(voxels: Tensor) -> Tensor:
 def save(studies: list[Study], path: Path) -> None:
     """Write a corpus."""
     parts: dict[str, np.ndarray] = {"ids": np.array([each.id for each in studies])}
-    for name in ("spacing_kji_mm", "origin_ras", "is_held_out"):
+    for name in ("spacing_kji_mm", "is_held_out"):
         parts[name] = np.array([getattr(each, name) for each in studies])
     parts |= {f"voxels_{n}": each.voxels for n, each in enumerate(studies)}
     part = path.with_suffix(".part.npz")
@@ -97,10 +86,10 @@ def load(path: Path) -> list[Study]:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            columns = [stored[name] for name in ("ids", "spacing_kji_mm", "origin_ras", "is_held_out")]
+            columns = [stored[name] for name in ("ids", "spacing_kji_mm", "is_held_out")]
             return [
-                Study(str(name), stored[f"voxels_{n}"], spacing, origin, bool(is_held_out))
-                for n, (name, spacing, origin, is_held_out) in enumerate(zip(*columns))
+                Study(str(name), stored[f"voxels_{n}"], spacing, bool(is_held_out))
+                for n, (name, spacing, is_held_out) in enumerate(zip(*columns))
             ]
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InvalidRequest(

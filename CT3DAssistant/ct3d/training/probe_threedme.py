@@ -23,9 +23,9 @@ from torch import Tensor
 
 from ct3d.imaging.resample import resample_onto
 from ct3d.imaging.volume import Volume
-from ct3d.models.threedme import HIGH_HU, LOW_HU, Encoder
-from ct3d.pipeline.encoder_input import body_view
-from ct3d.training.build_corpus import LOWEST_OPENKBP_HU
+from ct3d.models.threedme import LOW_HU, Encoder
+from ct3d.pipeline.encoder_input import as_seen, body_view
+from ct3d.training.build_corpus import with_air
 from ct3d.training.openkbp import ORGANS, cases, open_case, organs_of
 
 SPACING_MM = 3.0
@@ -106,19 +106,18 @@ def patient(path: Path) -> Patient:
     """Read one."""
     case = open_case(path)
     volume = case.volume
-    hu = np.where(volume.array <= LOWEST_OPENKBP_HU, np.int16(LOW_HU), volume.array)
-    view = body_view(Volume(hu, volume.ijk_to_ras), (SPACING_MM,) * 3, case.known)
+    view = body_view(with_air(case), (SPACING_MM,) * 3, case.known)
     labels, drawn = organs_of(path)
     chance = np.random.default_rng(zlib.crc32(case.id.encode()))
     middle = _middle(labels, volume) + chance.uniform(-JITTER_MM, JITTER_MM, 3)
     grid = np.diag([SPACING_MM] * 3 + [1.0])
     grid[:3, 3] = middle - SPACING_MM * (np.array(WINDOW_KJI[::-1]) - 1) / 2
-    seen = resample_onto(view.seen, grid, WINDOW_KJI, fill=LOW_HU).array.astype(np.float32)
+    seen = resample_onto(view.seen, grid, WINDOW_KJI, fill=LOW_HU).array
     coarse = np.diag([2 * SPACING_MM] * 3 + [1.0])
     coarse[:3, 3] = grid[:3, 3] + SPACING_MM / 2
     half = tuple(side // 2 for side in WINDOW_KJI)
     there = resample_onto(Volume(labels, volume.ijk_to_ras), coarse, half, is_label=True).array
-    image = torch.from_numpy(2 * (seen - LOW_HU) / (HIGH_HU - LOW_HU) - 1)[None, None]
+    image = torch.from_numpy(as_seen(seen))[None, None]
     return Patient(image, torch.from_numpy(there.astype(np.int64)), drawn, middle, case.landmarks_ras)
 
 
@@ -130,13 +129,23 @@ def _middle(labels, volume):
 
 
 @torch.inference_mode()
-def maps_of(net: Encoder, image: Tensor) -> Tensor:
-    """(cells of f2, channels): the maps of all strides, each cell's own and those it lies in."""
-    features = net.encode(image, torch.full((1, 3), SPACING_MM))
+def features_of(net: Encoder, each: Patient, shape: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """What one look at a patient gives.
+
+    Returns:
+        (cells of f2, channels): the maps of all strides, each cell's own and those it lies in; and of the
+        body's cells of f8 their features and where they lie, in mm among brought-together landmarks.
+    """
+    features = net.encode(each.image, torch.full((1, 3), SPACING_MM))
     size = features.f2.shape[1:4]
     parts = [features.f2.movedim(-1, 1), features.f4, features.f8, features.f16]
-    finer = [F.interpolate(each, size=size, mode="trilinear", align_corners=False) for each in parts[1:]]
-    return torch.cat([parts[0], *finer], 1)[0].flatten(1).T
+    finer = [F.interpolate(part, size=size, mode="trilinear", align_corners=False) for part in parts[1:]]
+    maps = torch.cat([parts[0], *finer], 1)[0].flatten(1).T
+    body = F.avg_pool3d((each.image > -0.99).float(), 8).flatten() > 0.5
+    known = np.isfinite(each.landmarks_ras[:, 0])
+    shift = each.middle_ras - (each.landmarks_ras - shape)[known].mean(0)
+    there = features.grid_mm(8)[0].flip(-1).reshape(-1, 3) + torch.tensor(shift, dtype=torch.float32)
+    return maps, features.f8[0].flatten(1).T[body], there[body]
 
 
 def probe(
@@ -146,23 +155,24 @@ def probe(
     rng = np.random.default_rng((seed, 1))
     x, y, cells, places = [], [], [], []
     for each in own:
-        features = maps_of(net, each.image)
+        maps, *rest = features_of(net, each, shape)
         chosen = _chosen(each.organs.flatten().numpy(), rng)
-        x.append(features[chosen])
+        x.append(maps[chosen])
         y.append(each.organs.flatten()[chosen])
-        cells_here, places_here = _places(net, each, shape)
-        cells.append(cells_here)
-        places.append(places_here)
+        for kept, part in zip((cells, places), rest):
+            kept.append(part)
     organ_map = _logistic(torch.cat(x), torch.cat(y), seed)
-    place_map = _ridge(torch.cat(cells), torch.cat(places))
-    scores = _dice(net, organ_map, held_out)
-    errors = []
+    place_map, mean = _ridge(torch.cat(cells), torch.cat(places)), torch.cat(places).mean(0)
+    dice: dict[str, list[float]] = {name: [] for name in ORGANS}
+    errors, base = [], []
     for each in held_out:
-        cells_here, places_here = _places(net, each, shape)
-        errors.append((place_map(cells_here) - places_here).norm(dim=-1).median().item())
-    mean = torch.cat(places).mean(0)
-    base = [(mean - _places(net, each, shape)[1]).norm(dim=-1).median().item() for each in held_out]
-    return {**scores, "place_mm": float(np.mean(errors)), "place_mm_of_the_mean": float(np.mean(base))}
+        maps, here, there = features_of(net, each, shape)
+        _add_dice(dice, organ_map(maps), each)
+        errors.append((place_map(here) - there).norm(dim=-1).median().item())
+        base.append((mean - there).norm(dim=-1).median().item())
+    means = {f"dice_{name}": float(np.mean(values)) for name, values in dice.items()}
+    whole = {"dice": float(np.mean(list(means.values())))}
+    return means | whole | {"place_mm": float(np.mean(errors)), "place_mm_of_the_mean": float(np.mean(base))}
 
 
 def _chosen(organs, rng):
@@ -171,17 +181,6 @@ def _chosen(organs, rng):
     share = int(CELLS * (1 - BACKGROUND)) // len(ORGANS)
     own = [rng.permutation(np.flatnonzero(organs == n + 1))[:share] for n in range(len(ORGANS))]
     return np.concatenate([background, *own])
-
-
-@torch.inference_mode()
-def _places(net, each, shape):
-    """Features of the body's cells of f8, and where they lie in mm among brought-together landmarks."""
-    features = net.encode(each.image, torch.full((1, 3), SPACING_MM))
-    body = F.avg_pool3d((each.image > -0.99).float(), 8).flatten() > 0.5
-    known = np.isfinite(each.landmarks_ras[:, 0])
-    shift = each.middle_ras - (each.landmarks_ras - shape)[known].mean(0)
-    there = features.grid_mm(8)[0].flip(-1).reshape(-1, 3) + torch.tensor(shift, dtype=torch.float32)
-    return features.f8[0].flatten(1).T[body], there[body]
 
 
 def mean_shape(landmarks: list[np.ndarray]) -> np.ndarray:
@@ -228,18 +227,13 @@ def _ridge(x, places):
 
 
 @torch.inference_mode()
-def _dice(net, organ_map, held_out):
-    """Mean over patients, of organs that were drawn and lie in the window."""
-    scores: dict[str, list[float]] = {name: [] for name in ORGANS}
-    for each in held_out:
-        truth = each.organs.flatten()
-        found = organ_map(maps_of(net, each.image))
-        for n, name in enumerate(ORGANS):
-            own, wanted = found == n + 1, truth == n + 1
-            if each.drawn[n] and wanted.any():
-                scores[name].append((2 * (own & wanted).sum() / (own.sum() + wanted.sum())).item())
-    means = {f"dice_{name}": float(np.mean(values)) for name, values in scores.items()}
-    return {**means, "dice": float(np.mean(list(means.values())))}
+def _add_dice(scores: dict[str, list[float]], found: Tensor, each: Patient) -> None:
+    """Note the Dice of a patient's organs that were drawn and lie in the window."""
+    truth = each.organs.flatten()
+    for n, name in enumerate(ORGANS):
+        own, wanted = found == n + 1, truth == n + 1
+        if each.drawn[n] and wanted.any():
+            scores[name].append((2 * (own & wanted).sum() / (own.sum() + wanted.sum())).item())
 
 
 def spread(values: list[float]) -> dict[str, float | list[float]]:

@@ -29,11 +29,13 @@ from ct3d.models.spatial_ssl import (
     likeness_loss,
     route_loss,
     vector_loss,
+    watched,
 )
 from ct3d.models.threedme import PATCH, Config, Decoder, Encoder, Features
 from ct3d.protocol.codec import decode
 from ct3d.training.corpus import Corpus, load
 from ct3d.training.loop import Run, Schedule
+from ct3d.training.places import find_start
 from ct3d.training.progressive_masking import Masking
 from ct3d.training.reconstruction import masked_error, reconstruction_loss
 from ct3d.training.views import Layout, Variety, Views, ViewSampler
@@ -65,7 +67,7 @@ class Recipe:
         config: fields of the encoder's config that differ from "tiny".
         masked_views: how many of a study's views are hidden in part.
         layouts: what a step sees; each comes up in its share of the steps.
-        start: weights to go on from, a path; "": random ones.
+        start: weights to go on from, see `places.find_start`; "": random ones.
     """
 
     seed: int
@@ -121,7 +123,7 @@ def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path) -> Pretraine
     torch.manual_seed(recipe.seed)
     net = Pretrained(config_of(recipe)).to(own.voxels.device)
     if recipe.start:
-        net.load_state_dict(load_file(recipe.start))
+        net.load_state_dict(load_file(find_start(recipe.start)))
     sampler = sampler_of(recipe, own)
     run = Run(net, lambda step: step_loss(net, sampler, recipe, step), recipe.schedule, out)
     _describe(recipe, net, own, held_out, out)
@@ -157,24 +159,23 @@ def step_loss(net: Pretrained, sampler: ViewSampler, recipe: Recipe, step: int) 
     shares = np.array([each.share for each in recipe.layouts])
     layout = recipe.layouts[int(rng.choice(len(shares), p=shares / shares.sum()))]
     views = sampler.sample(step, layout, step / recipe.schedule.steps)
-    return sum(part for part in losses(net, views, recipe)[0].values())
+    return sum(losses(net, views, recipe).values())
 
 
-def losses(net: Pretrained, views: Views, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weighted parts of the loss; and what else is known of the step, for the curve."""
+def losses(net: Pretrained, views: Views, recipe: Recipe) -> dict[str, Tensor]:
+    """The weighted parts of the loss."""
     device = views.image.device
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.schedule.is_bf16):
         features = net(views)
-        weight, parts, more = recipe.weight, {}, {}
+        weight, parts = recipe.weight, {}
         if weight.masked:
             guess = net.guess(features, views)
             parts["masked"] = weight.masked * reconstruction_loss(
                 guess, views.image, views.hidden, views.body
             )
         if weight.spatial:
-            spatial, more = _spatial(net.spatial, features, views, weight)
-            parts["spatial"] = weight.spatial * spatial
-    return parts, more
+            parts["spatial"] = weight.spatial * _spatial(net.spatial, features, views, weight)[0]
+    return parts
 
 
 def _spatial(head, features, views, weight):
@@ -236,17 +237,15 @@ def evaluate(net: Pretrained, sampler: ViewSampler, recipe: Recipe, steps: int =
 
 def spatial_scores(edges: Tensor, points: Tensor, truth: Tensor) -> dict[str, float]:
     """Of edges (N, V, V, 3), points and true places (N, V, 3), all in 100 mm."""
+    gaps, by_points = gap_matrix(truth), gap_matrix(points)
+    lengths, degrees, ends = watched(edges, gaps)
     upper = torch.triu(torch.ones(edges.shape[1:3], dtype=torch.bool), 1)
-    gaps, by_points = gap_matrix(truth)[:, upper], gap_matrix(points)[:, upper]
-    found = edges[:, upper]
-    cosine = F.cosine_similarity(found, gaps, dim=-1).clamp(-1, 1)
-    round_trip = edges[:, 0, 1] + edges[:, 1, 2] + edges[:, 2, 0]
     return {
-        "gap_error_mm": UNIT_MM * (found.norm(dim=-1) - gaps.norm(dim=-1)).abs().median().item(),
-        "edge_error_mm": UNIT_MM * (found - gaps).norm(dim=-1).median().item(),
-        "point_error_mm": UNIT_MM * (by_points - gaps).norm(dim=-1).median().item(),
-        "arrow_error_deg": torch.rad2deg(cosine.acos()).median().item(),
-        "closure_mm": UNIT_MM * round_trip.norm(dim=-1).median().item(),
+        "gap_error_mm": UNIT_MM * lengths.median().item(),
+        "edge_error_mm": UNIT_MM * (edges - gaps)[:, upper].norm(dim=-1).median().item(),
+        "point_error_mm": UNIT_MM * (by_points - gaps)[:, upper].norm(dim=-1).median().item(),
+        "arrow_error_deg": degrees.median().item(),
+        "closure_mm": UNIT_MM * ends.median().item(),
     }
 
 
