@@ -206,6 +206,12 @@ def has_right_weights(card: ModelCard, path: Path) -> bool:
     return card.weights is not None and found == card.weights.sha256
 
 
+def sha256_of(path: Path) -> str:
+    """Checksum of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _card_files(folder: Path | None) -> dict[str, Path]:
     """Card id → its file, sorted."""
     folders = [folder] if folder else [cards_folder(), own_cards_folder()]
@@ -219,8 +225,7 @@ def _folders(more: tuple[Path, ...]) -> tuple[Path, ...]:
 
 @cache
 def _file_hash(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _read(path: Path) -> ModelCard:

@@ -5,7 +5,6 @@ encoders and packers of the published sizes before SmolLM2-135M, whose words the
 question has the scan prepared, encoded and read. `worded`: the built-in runtime wording what was measured.
 """
 
-import hashlib
 import json
 import resource
 import statistics
@@ -19,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.landmarks import apart
-from ct3d.cards import ModelCard, Weights, find_weights, load_card
+from ct3d.cards import ModelCard, Weights, find_weights, load_card, sha256_of
 from ct3d.case import Case
 from ct3d.imaging.exchange import store_volume
 from ct3d.imaging.files import read_volume
@@ -154,11 +153,9 @@ def first_token(params: AnswerParams, job: Sitting):
 def card_of(folder: Path) -> ModelCard:
     """The card of answers with SmolLM2's width, and the weights of that folder."""
     path, card = folder / f"{SEEING}.safetensors", load_card(SEEING)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     width = language_config()["hidden_size"]
     values = {**card.config, "packer": {**card.config["packer"], "out_dim": width}}
-    return replace(card, config=values, weights=Weights(path.name, sha256))
+    return replace(card, config=values, weights=Weights(path.name, sha256_of(path)))
 
 
 def write_weights(folder: Path) -> None:

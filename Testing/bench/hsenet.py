@@ -28,7 +28,7 @@ from ct3d.models.hsenet import (
     SpatialPacker,
     build_packer,
 )
-from ct3d.pipeline.hsenet_onnx import export_encoder, export_packer
+from ct3d.pipeline.hsenet_onnx import export_part
 from ct3d.pipeline.onnx_part import OnnxPart
 
 SUBJECTS = ("global_encoder", "guided_encoder", "packer")
@@ -170,11 +170,7 @@ def inputs(subject: str) -> tuple:
 
 def write_onnx(subject: str, folder: Path) -> None:
     """The net's file."""
-    net, path = net_of(subject), folder / f"{subject}.onnx"
-    if isinstance(net, Encoder):
-        export_encoder(net, SIZES.image_size, path)
-    else:
-        export_packer(net, SIZES.grid, path)
+    export_part(net_of(subject), SIZES, folder / f"{subject}.onnx")
 
 
 def numbers(seconds: list[tuple[float, float]]) -> dict:

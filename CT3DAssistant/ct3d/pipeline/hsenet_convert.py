@@ -8,7 +8,6 @@ nowhere else. Prints one JSON object.
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import re
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ct3d.cards import ModelCard, cards_folder, load_card, weights_folder
+from ct3d.cards import ModelCard, cards_folder, load_card, sha256_of, weights_folder
 from ct3d.errors import AssistantError, DiskFull, InvalidRequest, WeightsCorrupt
 from ct3d.models.hsenet import under
 from ct3d.models.hsenet_clip import TEACHER, ClipConfig, Contrastive, convert
@@ -128,7 +127,7 @@ def convert_folder(
     for id_ in (each for each in NEEDS if not lacking[each]):
         log.info("Converting %s", id_)
         tensors, texts = whole(load_card(id_, templates), found)
-        path = _write(tensors, texts, out / f"{id_}.safetensors")
+        path = write_weights(tensors, texts, out / f"{id_}.safetensors")
         write_card(templates / f"{id_}.toml", path, license_=license_, source=source)
         written[id_] = str(path)
     return {"cards": written, "lacking": {id_: parts for id_, parts in lacking.items() if parts}}
@@ -320,8 +319,12 @@ def _text_beside(path: Path, name: str, whose: str) -> str:
         raise InvalidRequest(f"{path.with_name(name)} of the {whose} is missing. Put it there.") from error
 
 
-def _write(tensors, texts, path):
-    """Beside its place, then moved there: no half file ever lies there."""
+def write_weights(tensors: Mapping[str, Tensor], texts: dict[str, str], path: Path) -> Path:
+    """Write a weights file beside its place, then move it there: no half file ever lies there.
+
+    Raises:
+        DiskFull: the folder can't take it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".ct3d-") as folder:
@@ -335,8 +338,6 @@ def _write(tensors, texts, path):
 
 def write_card(template: Path, weights: Path, *, license_: str, source: str) -> None:
     """The template with licence, source and weights filled in, in the folder "cards" beside the weights."""
-    with weights.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     text = template.read_text(encoding="utf-8")
     sources = [*tomllib.loads(text)["source"], source]
     text = re.sub(r"(?m)^obtain = .*\n", "", text)
@@ -346,7 +347,11 @@ def write_card(template: Path, weights: Path, *, license_: str, source: str) -> 
     ):
         line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
         text = re.sub(pattern, lambda _, line=line: line, text, count=1)
-    values = {"file": weights.name, "sha256": sha256, "megabytes": round(weights.stat().st_size / 1e6, 1)}
+    values = {
+        "file": weights.name,
+        "sha256": sha256_of(weights),
+        "megabytes": round(weights.stat().st_size / 1e6, 1),
+    }
     text += "".join(["\n[weights]\n", *(f"{name} = {json.dumps(each)}\n" for name, each in values.items())])
     place = weights.parent / "cards" / template.name
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ weights' checksum. They take the one size of volume that the card's model sees, 
 number of slices. They give what PyTorch gives to 1e-4 of the largest value (Testing/pipeline).
 """
 
-import hashlib
 import json
 import tempfile
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ct3d.cards import ModelCard
+from ct3d.cards import ModelCard, sha256_of
 from ct3d.errors import DiskFull, WeightsCorrupt, WeightsMissing
 from ct3d.models.hsenet import Encoder, EncoderConfig, GuidedEncoder, PoolingPacker, SpatialPacker
 from ct3d.models.layers import Size3
@@ -50,7 +49,7 @@ def take_in_onnx(net: nn.Module, encoder: EncoderConfig, card: ModelCard, weight
     sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     for name in parts:
         path = folder / f"{name}.onnx"
-        if not path.is_file() or sums.get(path.name) != _sha256(path):
+        if not path.is_file() or sums.get(path.name) != sha256_of(path):
             raise WeightsCorrupt(f"{path} is not as it was written. Delete its folder; it is made anew.")
         net.set_submodule(name, OnnxPart(path, device))
 
@@ -59,6 +58,14 @@ def parts_of(net: nn.Module) -> dict[str, nn.Module]:
     """The encoders and packers of a net by their dotted names."""
     kinds = (Encoder, SpatialPacker, PoolingPacker)
     return {name: part for name, part in net.named_modules() if isinstance(part, kinds)}
+
+
+def export_part(part: Encoder | SpatialPacker | PoolingPacker, sizes: EncoderConfig, path: Path) -> None:
+    """An encoder, or a packer of its tokens, for volumes of one size."""
+    if isinstance(part, Encoder):
+        export_encoder(part, sizes.image_size, path)
+    else:
+        export_packer(part, sizes.grid, path)
 
 
 def export_encoder(part: Encoder, size: Size3, path: Path) -> None:
@@ -95,21 +102,12 @@ def _write(parts, encoder, folder):
             made = Path(name) / folder.name
             made.mkdir()
             for part_name, part in parts.items():
-                path = made / f"{part_name}.onnx"
-                if isinstance(part, Encoder):
-                    export_encoder(part, encoder.image_size, path)
-                else:
-                    export_packer(part, encoder.grid, path)
-            sums = {path.name: _sha256(path) for path in made.iterdir()}
+                export_part(part, encoder, made / f"{part_name}.onnx")
+            sums = {path.name: sha256_of(path) for path in made.iterdir()}
             (made / CHECKSUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
             made.rename(folder)
     except OSError as error:
         raise DiskFull(f"{folder} can't be written ({error}). Free space there.") from error
-
-
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _need(card, *packages):

@@ -279,6 +279,15 @@ def _opened(card, weights_path):
     """The state and the texts of a card's weights file."""
     if weights_path is None:
         raise WeightsMissing(f"{card.title} has no weights on this machine. {card.obtain}".strip())
+    return opened(weights_path)
+
+
+def opened(weights_path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state and the texts of a weights file.
+
+    Raises:
+        WeightsCorrupt: it is none.
+    """
     try:
         with safe_open(weights_path, "pt") as file:
             names, texts = file.keys(), file.metadata() or {}

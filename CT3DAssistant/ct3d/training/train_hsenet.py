@@ -20,18 +20,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ct3d.cards import ModelCard, cards_folder, load_card
 from ct3d.errors import InvalidRequest, WeightsCorrupt
 from ct3d.models.hsenet_clip import Stage2, contrastive_loss, logits_of
 from ct3d.models.hsenet_vlm import language_loss
-from ct3d.pipeline.hsenet_convert import write_card
+from ct3d.pipeline.hsenet_convert import write_card, write_weights
 from ct3d.pipeline.hsenet_reader import (
     LANGUAGE,
-    LEFT_OUT,
     TOKENIZER,
     VOCABULARY,
     built_aligner,
@@ -39,6 +36,7 @@ from ct3d.pipeline.hsenet_reader import (
     config_of,
     fill_buffers,
     language_of,
+    opened,
     sliced,
     tokenizer_of,
     word_pieces_of,
@@ -46,9 +44,11 @@ from ct3d.pipeline.hsenet_reader import (
 from ct3d.protocol.codec import decode
 from ct3d.training.distributed import gather, rank, ranks
 from ct3d.training.loop import Run, Schedule
+from ct3d.training.places import find_start
 from ct3d.training.prompts import plain_report, sample
-from ct3d.training.report_data import Looks, Pair, Scans, look_at, read_index
+from ct3d.training.report_data import KEPT, Looks, Pair, Scans, look_at, read_index
 
+WAYS = 8  # in which the plane of the slices may lie
 ORDER = 1 << 40  # tells the chance of an epoch's order from that of a batch
 
 
@@ -68,7 +68,7 @@ class Recipe:
 
     Attributes:
         card: whose net, input and weights layout this is.
-        start: weights file to go on from, of a card like this one; it brings tokenizer and language model.
+        start: weights file to go on from, see `places.find_start`; brings tokenizer and language model.
         config: what of the card's [config] is different: ablations.
         towers: weights files of contrastive cards by the encoder that each gives ("global", "guided"); for
             stage 2 "teacher".
@@ -141,9 +141,9 @@ def build(recipe: Recipe, card: ModelCard) -> tuple[nn.ModuleDict, dict[str, str
     Raises:
         WeightsCorrupt: a name lacks in `start` or has another shape, and isn't told to be fresh.
     """
-    given, texts = _opened(recipe.start)
+    given, texts = opened(find_start(recipe.start))
     for tower, path in recipe.towers.items():
-        vision = _opened(path)[0]
+        vision = opened(find_start(path))[0]
         given |= {f"net.towers.{tower}.{k[11:]}": v for k, v in vision.items() if k.startswith("net.vision.")}
     if LANGUAGE in texts:
         net = built_reader(card.config, language_of(json.loads(texts[LANGUAGE])))
@@ -190,7 +190,9 @@ class _Objective(nn.Module):
 
     def __init__(self, recipe: Recipe, card: ModelCard, net: nn.ModuleDict, texts, pairs: list[Pair]):
         super().__init__()
-        self.recipe, self.net, self.texts = recipe, net.requires_grad_(False), texts
+        self.recipe, self.net = recipe, net.requires_grad_(False)
+        is_reader = TOKENIZER in texts
+        self.tokenizer = tokenizer_of(texts[TOKENIZER]) if is_reader else _padding(texts[VOCABULARY], net)
         self.items = _items(recipe, pairs)
         self.config = config_of(card.config)
         self.scans = Scans(card.input.recipe, self.config.encoder.image_size)
@@ -198,9 +200,14 @@ class _Objective(nn.Module):
         for name, each in net.named_parameters():
             each.requires_grad_(name.startswith(recipe.trained) and not name.startswith("trunk."))
         if recipe.lora is not None:
-            plain = {**asdict(recipe.lora), "targets": list(recipe.lora.targets)}
-            words = {"r": plain["rank"], "lora_alpha": plain["alpha"], "lora_dropout": plain["dropout"]}
-            adapters = LoraConfig(target_modules=plain["targets"], task_type="CAUSAL_LM", **words)
+            lora = recipe.lora
+            adapters = LoraConfig(
+                target_modules=list(lora.targets),
+                task_type="CAUSAL_LM",
+                r=lora.rank,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+            )
             net["net"].language = get_peft_model(net["net"].language, adapters)
         self.teacher = None
         if recipe.stage == "stage2":
@@ -216,11 +223,11 @@ class _Objective(nn.Module):
 
     def loss_of(self, accelerator: Accelerator) -> Callable[[int], Tensor]:
         """Batch → loss."""
-        losses = {"stage1": self._aligned, "stage2": self._aligned}
+        of_batch = self._aligned if self.recipe.stage in ("stage1", "stage2") else self._written
 
         def loss(batch: int) -> Tensor:
             with accelerator.autocast():
-                return losses.get(self.recipe.stage, self._written)(batch, accelerator.device)
+                return of_batch(batch, accelerator.device)
 
         return loss
 
@@ -232,7 +239,7 @@ class _Objective(nn.Module):
 
     def _written(self, batch: int, device) -> Tensor:
         volumes, slices, rows = self._looks(batch, device)
-        tokenizer, language = tokenizer_of(self.texts[TOKENIZER]), self.net["net"].language
+        tokenizer, language = self.tokenizer, self.net["net"].language
         samples = [
             sample(
                 lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
@@ -250,8 +257,9 @@ class _Objective(nn.Module):
 
     def _aligned(self, batch: int, device) -> Tensor:
         volumes, slices, rows = self._looks(batch, device)
-        ids, mask = _padded(
-            word_pieces_of(self.texts[VOCABULARY].split("\n")), [answer for _, answer in rows], self.net
+        found = self.tokenizer.encode_batch([answer for _, answer in rows])
+        ids, mask = (
+            torch.tensor([getattr(each, part) for each in found]) for part in ("ids", "attention_mask")
         )
         ids, mask = ids.to(device), mask.to(device)
         if self.teacher is not None:
@@ -290,6 +298,8 @@ class _Objective(nn.Module):
         if key not in self.features:
             with torch.inference_mode():
                 made = sliced(self.net["trunk"], slices, device, lambda: None)
+            if len(self.features) == WAYS * KEPT:
+                del self.features[next(iter(self.features))]
             self.features[key] = made.float().cpu()
         return self.features[key].to(device).clone()
 
@@ -301,7 +311,7 @@ def _items(recipe, pairs):
     elif recipe.stage == "report":
         found = [(each, "", plain_report(each.report)) for each in pairs if each.report]
     else:
-        found = [(each, "-", LEFT_OUT.sub("", each.report)) for each in pairs if each.report]
+        found = [(each, "-", plain_report(each.report)) for each in pairs if each.report]
     if not found:
         raise InvalidRequest(f"No training pair of the index has what {recipe.stage} learns. Add it there.")
     return found
@@ -311,7 +321,7 @@ def _teacher(recipe, card):
     """The model of stage 1 that stage 2 holds to."""
     if "teacher" not in recipe.towers:
         raise InvalidRequest("Stage 2 needs stage 1's weights. Name their file as [towers] teacher.")
-    state, _ = _opened(recipe.towers["teacher"])
+    state, _ = opened(find_start(recipe.towers["teacher"]))
     net = _with_numbers(built_aligner({**card.config, "is_guided": False}))
     off = sorted(net.state_dict().keys() - state.keys())
     if off:
@@ -320,32 +330,21 @@ def _teacher(recipe, card):
     return net["net"]
 
 
-def _padded(tokenizer, texts, net):
-    """(B, T) ids and mask, cut to the text encoder's length."""
+def _padding(vocabulary: str, net: nn.ModuleDict) -> Any:
+    """The text encoder's tokenizer: cuts to its length, and pads a batch to its longest text."""
+    tokenizer = word_pieces_of(vocabulary.split("\n"))
     tokenizer.enable_truncation(net["net"].text.config.max_position_embeddings)
     tokenizer.enable_padding()
-    found = tokenizer.encode_batch(texts)
-    return tuple(torch.tensor([getattr(each, name) for each in found]) for name in ("ids", "attention_mask"))
+    return tokenizer
 
 
 def save(net: nn.Module, texts: dict[str, str], path: Path) -> Path:
-    """A weights file as a card's model opens it."""
-    tied = {name for name in net.state_dict() if name.endswith("lm_head.weight")}
-    language = net["net"].language if hasattr(net["net"], "language") else None
+    """A weights file as a card's model opens it; a head that is tied to the embedding is left out."""
+    language = getattr(net["net"], "language", None)
     is_tied = language is not None and language.config.tie_word_embeddings
-    state = {k: v.cpu().contiguous() for k, v in net.state_dict().items() if not (is_tied and k in tied)}
-    part = path.with_suffix(".part")
-    save_file(state, part, metadata=texts)
-    part.replace(path)
-    return path
-
-
-def _opened(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not Path(path).is_file():
-        raise InvalidRequest(f"There is no {path}. Make it with `ct3d-assistant weights convert`.")
-    with safe_open(path, "pt") as file:
-        names = file.keys()
-        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    named = net.state_dict().items()
+    state = {name: value.cpu() for name, value in named if not (is_tied and name.endswith("lm_head.weight"))}
+    return write_weights(state, texts, path)
 
 
 def _describe(recipe, pairs, out):
