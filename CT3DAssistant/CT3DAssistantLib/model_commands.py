@@ -82,8 +82,12 @@ def watch(arguments: argparse.Namespace, screen: Any) -> int:
 
 def add_options(run: Any, command: argparse.ArgumentParser) -> None:
     """The words of one of these commands."""
-    options = {index: _index_options, retrieve: _retrieve_options, evaluate: _evaluate_options}
-    (options | {watch: _watch_options})[run](command)
+    {
+        index: _index_options,
+        retrieve: _retrieve_options,
+        evaluate: _evaluate_options,
+        watch: _watch_options,
+    }[run](command)
 
 
 def _index_options(command: argparse.ArgumentParser) -> None:

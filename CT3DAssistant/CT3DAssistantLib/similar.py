@@ -14,7 +14,7 @@ from ct3d.client.client import Client
 from ct3d.errors import InvalidRequest, TaskFailed
 from ct3d.imaging.dicom import FEWEST_SLICES, is_dicom, list_series
 from ct3d.imaging.exchange import remove_arrays, store_volume
-from ct3d.imaging.files import SUFFIXES, read_volume
+from ct3d.imaging.files import SUFFIXES, ending_of, read_volume
 from ct3d.protocol.tasks import IndexParams
 
 NO_CT = (".seg.nrrd",)  # masks that the program itself writes
@@ -36,12 +36,8 @@ class Found:
     def report(self) -> Path:
         """Where its report lies, if it has one."""
         name = self.path.name
-        ending = next((each for each in SUFFIXES_BY_LENGTH if name.lower().endswith(each)), "")
-        stem = name if self.series else name[: len(name) - len(ending)]
+        stem = name if self.series else name[: len(name) - len(ending_of(name))]
         return self.path.with_name(f"{stem}.txt")
-
-
-SUFFIXES_BY_LENGTH = sorted(SUFFIXES, key=len, reverse=True)
 
 
 @dataclass(frozen=True)

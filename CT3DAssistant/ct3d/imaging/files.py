@@ -55,6 +55,12 @@ def read_volume(
     return volume, (*notes, *more, *check_ct(volume))
 
 
+def ending_of(name: str) -> str:
+    """Which of SUFFIXES a file's name has, the longest that fits; "" for none."""
+    longest_first = sorted(SUFFIXES, key=len, reverse=True)
+    return next((each for each in longest_first if name.lower().endswith(each)), "")
+
+
 def write_volume(path: str | Path, volume: Volume) -> None:
     """Write a volume as NIfTI, NRRD or MHA, compressed, by the ending of its name; replaces the file at once.
 
@@ -63,9 +69,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         DiskFull: if the folder can't take it; a file that was there before stays as it was.
     """
     path = Path(path)
-    ending = next(
-        (each for each in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(each)), ""
-    )
+    ending = ending_of(path.name)
     if ending not in (".nii", ".nii.gz", ".nrrd", ".mha"):
         raise InvalidRequest(f"{path.name} has no ending that can be written. Use .nii.gz, .nrrd or .mha.")
     image = _image_of(volume)

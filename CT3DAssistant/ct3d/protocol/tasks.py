@@ -141,9 +141,7 @@ class ReportResult:
     step: Step
     flags: tuple[Flag, ...] = ()
     saw: InputReport | None = None  # None: the card's model saw what was measured, no voxels
-    sections: tuple[
-        str, ...
-    ] = ()  # written anew, those without a sentence too; empty: those of the sentences
+    sections: tuple[str, ...] = ()  # written anew, empty ones too; none: those of the sentences
 
 
 @dataclass(frozen=True)

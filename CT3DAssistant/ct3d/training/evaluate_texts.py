@@ -21,17 +21,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from ct3d.errors import AssistantError, InvalidRequest
-from ct3d.protocol.codec import decode
+from ct3d.training.json_lines import read_lines
 from ct3d.training.label_metrics import CT_RATE, label_scores
 from ct3d.training.retrieval_metrics import likeness, recall
 from ct3d.training.text_metrics import place_scores, text_scores
 
-T = TypeVar("T")
 MODES = ("compat", "clean")
 PLACE = "place"
 
@@ -121,28 +120,6 @@ def of_retrieval(path: Path) -> dict[str, Any]:
             raise InvalidRequest(f"Only some lines of {path} have labels, or not as many. Give all theirs.")
         volumes, table = np.array([each.volume for each in lines]), np.array(labels)
         found["alike"] = {mode: likeness(volumes, table, mode=mode) for mode in MODES}
-    return found
-
-
-def read_lines(path: Path, kind: type[T]) -> list[T]:
-    """The objects of a file of JSON lines.
-
-    Raises:
-        InvalidRequest: no such file, or a line that isn't one; names the line.
-    """
-    if not path.is_file():
-        raise InvalidRequest(f"There is no file {path}. Give one of JSON lines.")
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InvalidRequest(f"Line {number} of {path} is no JSON ({error}). Mend it.") from error
-        found.append(decode(kind, value, f"line {number}"))
-    if not found:
-        raise InvalidRequest(f"{path} is empty. Give one JSON object a line.")
     return found
 
 

@@ -11,7 +11,7 @@ as they were (hsenet.md section 2.5).
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -19,9 +19,10 @@ from typing import Literal
 import numpy as np
 
 from ct3d.errors import InvalidRequest
-from ct3d.imaging.files import SUFFIXES, read_volume
+from ct3d.imaging.files import ending_of, read_volume
 from ct3d.pipeline.ct_rate import Recipe, Shape, see
 from ct3d.protocol.codec import decode, encode
+from ct3d.training.json_lines import read_lines
 
 KEPT = 512  # prepared scans in memory
 
@@ -64,31 +65,16 @@ def read_index(path: Path) -> list[Pair]:
     """All pairs, with absolute paths.
 
     Raises:
-        InvalidRequest: a line is none, an id comes twice, or a volume isn't there; says which line.
+        InvalidRequest: a line is none, an id comes twice, or a volume isn't there; says which.
     """
     pairs: dict[str, Pair] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InvalidRequest(f"{path} can't be read ({error}). Give an index of JSON lines.") from error
-    for n, line in enumerate(lines, 1):
-        if line.strip():
-            pair = _pair(line, f"line {n} of {path}")
-            place = path.parent / pair.volume
-            if pair.id in pairs or not place.exists():
-                why = "its id came before" if pair.id in pairs else f"there is no {place}"
-                raise InvalidRequest(f"Line {n} of {path}: {why}. Mend it.")
-            pairs[pair.id] = Pair(pair.id, str(place), pair.report, pair.questions, pair.split)
-    if not pairs:
-        raise InvalidRequest(f"{path} names no volume. Make one with python -m ct3d.training.report_data.")
+    for pair in read_lines(path, Pair):
+        place = path.parent / pair.volume
+        if pair.id in pairs or not place.exists():
+            why = "its id came before" if pair.id in pairs else f"there is no {place}"
+            raise InvalidRequest(f"The pair {pair.id!r} of {path}: {why}. Mend it.")
+        pairs[pair.id] = replace(pair, volume=str(place))
     return list(pairs.values())
-
-
-def _pair(line, where):
-    try:
-        return decode(Pair, json.loads(line), where)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{where} is no JSON ({error}). Mend it.") from error
 
 
 def build(folder: Path, out: Path) -> list[Pair]:
@@ -99,8 +85,8 @@ def build(folder: Path, out: Path) -> list[Pair]:
     """
     pairs = []
     for path in sorted(folder.rglob("*")):
-        ending = next((each for each in SUFFIXES if path.name.lower().endswith(each)), "")
-        stem = path.with_name(path.name[: len(path.name) - len(ending)]) if ending else path
+        ending = ending_of(path.name)
+        stem = path.with_name(path.name[: len(path.name) - len(ending)])
         texts = [stem.with_name(stem.name + each) for each in (".txt", ".json")]
         if ending and any(each.is_file() for each in texts):
             report = texts[0].read_text(encoding="utf-8").strip() if texts[0].is_file() else ""
