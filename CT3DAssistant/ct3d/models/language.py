@@ -77,7 +77,7 @@ class LlamaCppModel:
     def __init__(self, card: Any, weights_path: Path):
         import xllamacpp
 
-        config = {"context": 4096, "batch": 128, "threads": 0, **card.config}
+        config = {"context": 4096, "batch": 32, "threads": 0, **card.config}
         params = xllamacpp.CommonParams()
         params.model.path = str(weights_path)
         params.n_ctx = config["context"]
