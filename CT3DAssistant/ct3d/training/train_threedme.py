@@ -123,7 +123,7 @@ def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path) -> Pretraine
     torch.manual_seed(recipe.seed)
     net = Pretrained(config_of(recipe)).to(own.voxels.device)
     if recipe.start:
-        net.load_state_dict(load_file(find_start(recipe.start)))
+        begin_from(net, load_file(find_start(recipe.start)))
     sampler = sampler_of(recipe, own)
     run = Run(net, lambda step: step_loss(net, sampler, recipe, step), recipe.schedule, out)
     _describe(recipe, net, own, held_out, out)
@@ -135,6 +135,12 @@ def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path) -> Pretraine
     net = run.average.module
     save_file({name: each.contiguous() for name, each in net.state_dict().items()}, out / WEIGHTS)
     return net
+
+
+def begin_from(net: Pretrained, given: dict[str, Tensor]) -> None:
+    """Take over weights; those without a decoder, which the product doesn't need, leave it random."""
+    own = {name: each for name, each in net.state_dict().items() if name.startswith("decoder.")}
+    net.load_state_dict(own | given)
 
 
 def config_of(recipe: Recipe) -> Config:

@@ -30,6 +30,7 @@ class Layout:
     studies: int = 4
     share: float = 1.0  # of the steps, beside the recipe's other layouts
     mirror_kji: tuple[float, float, float] = (0.0, 0.0, 0.0)  # chances; a small view can't tell its sides
+    rare: float = 0.4  # share of studies that don't belong to the largest data set
 
     def __post_init__(self):
         object.__setattr__(self, "shape_kji", tuple(self.shape_kji))
@@ -45,7 +46,6 @@ class Variety:
     offset_hu: float = 20.0
     gain: float = 0.05
     noise_hu: float = 20.0  # the most
-    rare: float = 0.4  # share of views from studies that don't belong to the largest data set
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ViewSampler:
             done: share of training that is over, for the masking.
         """
         rng = np.random.default_rng((self.seed, step))
-        looks = [self._look(self._study(rng), layout, rng) for _ in range(layout.studies)]
+        looks = [self._look(self._study(layout.rare, rng), layout, rng) for _ in range(layout.studies)]
         image, body = self._voxels([each[0] for each in looks], [each[1] for each in looks], layout)
         image = self._shaded(image, rng)
         spacing, centers, signs = (
@@ -102,8 +102,8 @@ class ViewSampler:
         )
         return Views(image, body, self._hidden(layout, done, rng), spacing, centers, signs)
 
-    def _study(self, rng):
-        others = self.rare and (not self.common or rng.random() < self.variety.rare)
+    def _study(self, rare, rng):
+        others = self.rare and (not self.common or rng.random() < rare)
         among = self.rare if others else self.common
         return int(among[rng.integers(len(among))])
 
