@@ -13,6 +13,7 @@ from ct3d.protocol.messages import Progress
 SHARES = {  # of the whole time, about; measured on the demo CT with two threads
     "estimate": 1,
     "segment": 60,
+    "locate": 8,
     "landmarks": 4,
     "measure": 14,
     "findings": 1,
@@ -23,6 +24,7 @@ SHARES = {  # of the whole time, about; measured on the demo CT with two threads
 TITLES = {
     "estimate": "Checking memory",
     "segment": "Finding regions",
+    "locate": "Checking orientation and range",
     "landmarks": "Placing landmarks",
     "measure": "Measuring",
     "findings": "Deriving findings",

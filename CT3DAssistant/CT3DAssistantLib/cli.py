@@ -22,7 +22,7 @@ from ct3d.case import REPORT_REGIONS, RESEARCH_USE, SECTIONS, Answer, Case, Inpu
 from ct3d.errors import AssistantError, InvalidRequest, TaskCancelled, TaskFailed
 from ct3d.protocol.codec import encode
 from CT3DAssistantLib.landmark_sets import confidence_words, radius_words
-from CT3DAssistantLib.model_commands import add_options, evaluate, index, retrieve, watch
+from CT3DAssistantLib.model_commands import add_options, evaluate, index, locate, retrieve, watch
 from CT3DAssistantLib.review import standing, state_text
 
 CASE_FILE = "case.json"
@@ -415,7 +415,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_scan_commands(commands)
     _add_case_commands(commands)
-    for run in (index, retrieve, evaluate, watch):
+    for run in (index, retrieve, evaluate, locate, watch):
         add_options(run, _command(commands, run))
     _add_setup_commands(commands)
     return parser

@@ -27,6 +27,7 @@ from ct3d.protocol.tasks import (
     EstimateResult,
     FindingsParams,
     LandmarkParams,
+    LocateParams,
     MaskLayer,
     MeasureParams,
     MeasureResult,
@@ -62,15 +63,16 @@ OnProgress = Callable[[Progress], None]
 OnText = Callable[[str], None]
 
 WHOLE_SCAN = Scope()
-SEES_VOXELS = ("segment", "landmarks", "measure")
+SEES_VOXELS = ("segment", "locate", "landmarks", "measure")
 SEES_MASKS = ("landmarks", "measure")
-ANALYSIS = ("estimate", "segment", "landmarks", "measure", "findings", "report")
+ANALYSIS = ("estimate", "segment", "locate", "landmarks", "measure", "findings", "report")
+OPTIONAL = "locate"  # done where the profile has a card for it
 
 
 def left_of(case: Case) -> tuple[str, ...]:
     """The steps of an analysis from the first that is missing or broken; none: all are there."""
     broken = {flag.id.removesuffix("_failed") for flag in case.flags if flag.id.endswith("_failed")}
-    known = {step.task for step in case.provenance} - broken
+    known = {OPTIONAL, *(step.task for step in case.provenance)} - broken
     steps = ANALYSIS[ANALYSIS.index("segment") :]
     first = next((n for n, task in enumerate(steps) if task not in known), len(steps))
     return steps[first:] if first else ()
@@ -108,7 +110,7 @@ class AssistantLogic:
         Raises:
             InvalidRequest: if the volume can't be a CT, see check_ct.
         """
-        return self._chain(volume_node, ANALYSIS, on_progress, on_text, fresh=True)
+        return self._chain(volume_node, self._wanted(ANALYSIS), on_progress, on_text, fresh=True)
 
     def resume(
         self, volume_node: VolumeNode, on_progress: OnProgress | None = None, on_text: OnText | None = None
@@ -119,7 +121,7 @@ class AssistantLogic:
             InvalidRequest: if nothing is missing, or the volume has no regions to go on from.
         """
         case = self.case_of(volume_node)
-        tasks = left_of(case) if case else ()
+        tasks = self._wanted(left_of(case)) if case else ()
         if not tasks:
             raise InvalidRequest("There is nothing to continue. Press Analyze to start anew.")
         return self._chain(volume_node, tasks, on_progress, on_text)
@@ -127,6 +129,17 @@ class AssistantLogic:
     def segment(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
         """Regions only; a new case that replaces the volume's earlier one."""
         return self._chain(volume_node, ("estimate", "segment"), on_progress, fresh=True)
+
+    def locate(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
+        """Orientation and range of the scan by the profile's shared encoder, beside what its header says.
+
+        Raises:
+            InvalidRequest: if the profile has no such encoder.
+        """
+        if not self.profile.encoder:
+            raise InvalidRequest("No model here tells where a scan lies. Choose a profile that has one.")
+        fresh = self.case_of(volume_node) is None
+        return self._chain(volume_node, ("locate",), on_progress, fresh=fresh)
 
     def find_landmarks(self, volume_node: VolumeNode, on_progress: OnProgress | None = None) -> Chain:
         """Landmarks from the masks as the scene shows them now, or by a net from the voxels.
@@ -225,6 +238,9 @@ class AssistantLogic:
         """Remove all other arrays from the exchange folder. Only while nothing runs."""
         remove_arrays(self.exchange_dir, keep=self._at_hand)
 
+    def _wanted(self, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(task for task in tasks if task != OPTIONAL or self.profile.encoder)
+
     def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
         refuse_input(volume_node)
         work = _Work(self, volume_node, asked, fresh=fresh)
@@ -298,7 +314,10 @@ class _Work:
         makers = {
             "estimate": lambda: EstimateParams("segment", card, self.volume.array.shape),
             "segment": lambda: SegmentParams(self._ref, card),
-            "landmarks": lambda: LandmarkParams(self._ref, self._masks or (), self.case.regions, card),
+            "locate": lambda: LocateParams(self._ref, card),
+            "landmarks": lambda: LandmarkParams(
+                self._ref, self._masks or (), self.case.regions, card, seen.qc.places if seen.qc else ()
+            ),
             "measure": lambda: MeasureParams(self._ref, self._masks, seen.regions, seen.landmarks),
             "findings": lambda: FindingsParams(seen, card),
             "report": lambda: ReportParams(seen, card, volume=self._read_by(task), **self.asked),

@@ -1,10 +1,11 @@
-"""Commands about models rather than one case: index, retrieve, evaluate, watch."""
+"""Commands about models rather than one case: index, retrieve, evaluate, locate, watch."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+from ct3d.case import RESEARCH_USE
 from ct3d.errors import InvalidRequest
 from CT3DAssistantLib.environment import find_worker_python
 
@@ -66,6 +67,28 @@ def evaluate(arguments: argparse.Namespace, screen: Any) -> int:
     return 0
 
 
+def locate(arguments: argparse.Namespace, screen: Any) -> int:
+    """Ask the shared encoder where in the body a scan lies, and whether its header agrees."""
+    from ct3d.imaging.exchange import store_volume
+    from ct3d.imaging.files import read_volume
+    from ct3d.protocol.tasks import LocateParams
+    from CT3DAssistantLib.overview import range_words
+    from CT3DAssistantLib.samples import scan_at
+    from CT3DAssistantLib.session import WorkerOnly
+
+    scan, _ = read_volume(scan_at(arguments.scan))
+    with WorkerOnly(find_worker_python(arguments.worker_python)) as sitting, screen.progress() as move:
+        params = LocateParams(store_volume(scan, sitting.exchange.path), arguments.card)
+        result = sitting.client.wait(sitting.client.submit("locate", params, move))
+    lines = [range_words(result.check), *(f"{each.severity.upper()}: {each.text}" for each in result.flags)]
+    for each in result.check.places:
+        r, a, s = each.position_ras
+        radius = f", within {each.radius_mm:.0f} mm in 90 %" if each.radius_mm else ""
+        lines.append(f"{each.title} expected at R {r:.0f}  A {a:.0f}  S {s:.0f} mm{radius}")
+    screen.result("\n".join([*lines, RESEARCH_USE]), check=result.check, flags=result.flags, step=result.step)
+    return 0
+
+
 def watch(arguments: argparse.Namespace, screen: Any) -> int:
     """Draw how well the shared encoder knows where it is in a scan: three figures and their scores."""
     from CT3DAssistantLib.evaluation import watch as run
@@ -86,6 +109,7 @@ def add_options(run: Any, command: argparse.ArgumentParser) -> None:
         index: _index_options,
         retrieve: _retrieve_options,
         evaluate: _evaluate_options,
+        locate: _locate_options,
         watch: _watch_options,
     }[run](command)
 
@@ -105,6 +129,11 @@ def _retrieve_options(command: argparse.ArgumentParser) -> None:
     wanted.add_argument("--text", help="find cases like this sentence")
     command.add_argument("--card", default="", metavar="ID", help="default: the one of the index")
     command.add_argument("-n", "--number", type=int, default=5, help="how many cases (default: 5)")
+
+
+def _locate_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("scan", type=Path, help="a CT file, a DICOM folder, or the name of a sample")
+    command.add_argument("--card", default="threedme_tiny", metavar="ID", help="of a shared encoder")
 
 
 def _watch_options(command: argparse.ArgumentParser) -> None:

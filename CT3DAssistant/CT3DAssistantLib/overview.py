@@ -1,9 +1,10 @@
 """A case in a few words: how its analysis went, and what of it a person has made."""
 
-from ct3d.case import Case
+from ct3d.case import Case, ScanCheck
 from CT3DAssistantLib.chain import TITLES
 from CT3DAssistantLib.logic import left_of
 
+AXES = {"up": "up–down", "front": "front–back", "right": "left–right"}
 FAILED = "_failed"  # ends the id of a flag that notes a step which broke
 
 
@@ -17,6 +18,18 @@ def summary(case: Case) -> str:
         parts.append(f"findings: {counts['present']} present, {counts['possible']} possible")
     parts.append(f"{warnings} thing{'s' * (warnings != 1)} to look at" if warnings else "no warnings")
     return "; ".join(parts) + "."
+
+
+def range_words(check: ScanCheck) -> str:
+    """What of the body a scan shows, and whether its header agrees: "neck and chest, about C5 to T10"."""
+    span = f", about {' to '.join(check.levels)}" if check.levels else ""
+    agrees = [AXES[each.axis] for each in check.axes if each.verdict == "agrees"]
+    against = [AXES[each.axis] for each in check.axes if each.verdict == "mirrored"]
+    untold = [AXES[each.axis] for each in check.axes if each.verdict == "untold"]
+    told = {"agrees with the header": agrees, "CONTRADICTS the header": against, "can't be told": untold}
+    verdicts = "; ".join(f"{', '.join(axes)}: {words}" for words, axes in told.items() if axes)
+    parts = " and ".join(filter(None, (", ".join(check.parts[:-1]), *check.parts[-1:])))
+    return f"Shows {parts or 'no part that it knows'}{span}. Orientation: {verdicts}."
 
 
 def broken_steps(case: Case) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,7 @@ from CT3DAssistantLib.overview import duration
 from CT3DAssistantLib.profiles import Profile
 
 State = Literal["ok", "warning", "stop", "wait"]
-STEPS = ("segment", "landmarks", "measure", "findings", "report")
+STEPS = ("segment", "locate", "landmarks", "measure", "findings", "report")
 THICK_MM = 5.0  # thicker slices miss small nodules
 SHORT_MM = 200.0  # along the body; a chest is longer
 ASK_MODELS = "Open Models to install it."
@@ -174,7 +174,11 @@ def worker_line(error: AssistantError) -> Line:
 def questions(profile: Profile, volume: Volume) -> tuple[EstimateParams, ...]:
     """What to ask the worker's `estimate` for, to know what the whole analysis needs."""
     shape = tuple(int(n) for n in volume.array.shape)
-    return tuple(EstimateParams(step, profile.card_of(step), shape) for step in STEPS)
+    return tuple(
+        EstimateParams(step, profile.card_of(step), shape)
+        for step in STEPS
+        if step != "locate" or profile.encoder
+    )
 
 
 def whole_need(needs: Iterable[EstimateResult]) -> EstimateResult:

@@ -9,7 +9,15 @@ from ct3d.errors import InvalidRequest
 from ct3d.protocol.codec import decode
 from CT3DAssistantLib.resources import resource_path
 
-ROLES = ("segment", "landmarks", "findings", "language", "report", "answer")  # in the order of the work
+ROLES = (
+    "segment",
+    "encoder",
+    "landmarks",
+    "findings",
+    "language",
+    "report",
+    "answer",
+)  # in the order of the work
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Profile:
         language: "" for no language model: the report then has the sentences of the measurements.
         gpu: whether one of its models can use a GPU; the rules never do.
         needs: packages that the worker's Python must have beyond those that every worker has.
+        encoder: card of a shared encoder that checks where in the body a scan lies; "": nothing checks it.
         report, answer: cards whose models read the scan itself; "": the language model has their work.
     """
 
@@ -35,6 +44,7 @@ class Profile:
     language: str
     gpu: bool
     needs: tuple[str, ...] = ()
+    encoder: str = ""
     report: str = ""
     answer: str = ""
 
@@ -47,6 +57,7 @@ class Profile:
     def card_of(self, task: str) -> str:
         """Id of the card that does a task; "" where it needs none."""
         cards = {"segment": self.segment, "landmarks": self.landmarks, "findings": self.findings}
+        cards["locate"] = self.encoder
         cards |= {"report": self.report or self.language, "answer": self.answer or self.language}
         return cards.get(task, "")
 

@@ -17,6 +17,7 @@ from ct3d.protocol.tasks import (
     CheckResult,
     FindingsResult,
     LandmarkResult,
+    LocateResult,
     MeasureResult,
     ReportResult,
     SegmentResult,
@@ -28,6 +29,7 @@ from CT3DAssistantLib.redraft import with_checked, with_drafted
 from CT3DAssistantLib.review import still_signed
 from CT3DAssistantLib.scene import add_attributes, add_report, adding_segmentation
 
+OF_POSITION = "position_orientation"
 OF_REPORT = ("report_empty", "report_unsupported", "report_cut")  # flags of a model that reads scans
 
 
@@ -79,6 +81,18 @@ def _(result: LandmarkResult, case: Case) -> Case:
 @show.register
 def _(_result: LandmarkResult, case: Case, stage: Stage) -> Iterable[None]:
     show_landmarks(stage.scene, stage.volume_node, case)
+    return ()
+
+
+@merge.register
+def _(result: LocateResult, case: Case) -> Case:
+    stale = [flag for flag in case.flags if flag.id == OF_POSITION]
+    return _noted(replace(case, qc=result.check), result.step, result.flags, stale=stale)
+
+
+@show.register
+def _(_result: LocateResult, _case: Case, _stage: Stage) -> Iterable[None]:
+    """A check has no node of its own: panels and reports read it from the case."""
     return ()
 
 

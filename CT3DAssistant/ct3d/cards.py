@@ -100,6 +100,39 @@ class LandmarkShape:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """A named place of the body in the frame of a card's coordinate head.
+
+    Attributes:
+        level: of the spine, in words: "C5"; "": it marks none.
+        place_mm: mean over the patients it was measured on, along R, A, S of the head's frame.
+        radius_mm: holds the true place in 90 % of those patients; 0: measured on too few to say.
+    """
+
+    title: str
+    place_mm: tuple[float, float, float]
+    radius_mm: float
+    level: str = ""
+
+
+@dataclass(frozen=True)
+class PositionSpec:
+    """What a card's coordinate head may say of a scan.
+
+    Attributes:
+        basis: what it was measured on, in words.
+        least_margins: along R, A, S: how much better a scan must fit as stored than mirrored, or the other
+            way round, for the head to say so; see `pipeline.whole_scan.margins`.
+        parts: of the body, from the top: where each begins, in mm along S of the head's frame.
+    """
+
+    basis: str
+    least_margins: tuple[float, float, float]
+    anchors: dict[str, Anchor] = field(default_factory=dict)  # by id
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class HeatmapSpec:
     """How a net of heat maps is run over a volume, and what it was made for."""
 
@@ -129,6 +162,7 @@ class ModelCard:
     limits: LandmarkLimits | None = None  # None: nothing is implausible
     shape: LandmarkShape | None = None  # None: each landmark's presence is judged by its own map alone
     heatmaps: HeatmapSpec | None = None
+    position: PositionSpec | None = None  # None: its model has no coordinate head
     runtime: Literal["torch", "onnx"] = "torch"  # where encoders and packers run, of the roles READS_SCANS
     measured: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""  # of the card's own text; filled by load_card

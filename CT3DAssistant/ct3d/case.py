@@ -192,6 +192,47 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class AxisCheck:
+    """Whether the body runs along an axis of the scan as its header says."""
+
+    axis: Literal["right", "front", "up"]
+    verdict: Literal["agrees", "mirrored", "untold"]
+    margin: float  # how much better the scan fits as stored than its mirror image; 0: alike
+
+
+@dataclass(frozen=True)
+class ExpectedPlace:
+    """Where a named place of the body should lie."""
+
+    id: str
+    title: str
+    position_ras: Point
+    radius_mm: float  # holds the true place in 90 % of the patients it was measured on
+    level: str = ""  # of the spine: "C5"; "": it marks none
+
+
+@dataclass(frozen=True)
+class ScanCheck:
+    """Where in the body a scan lies by the shared encoder: a check of the header, never a finding."""
+
+    card: str
+    axes: tuple[AxisCheck, ...]
+    parts: tuple[str, ...]  # of the body, from the top: "neck", "chest"
+    places: tuple[ExpectedPlace, ...] = ()  # those that lie in the scan
+
+    @property
+    def mirrored(self) -> tuple[str, ...]:
+        """Axes along which the body runs against the header."""
+        return tuple(each.axis for each in self.axes if each.verdict == "mirrored")
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Highest and lowest level of the spine that is marked by a place in the scan; none: no place is."""
+        marked = sorted((each for each in self.places if each.level), key=lambda each: -each.position_ras[2])
+        return tuple(dict.fromkeys(each.level for each in (marked[0], marked[-1]))) if marked else ()
+
+
+@dataclass(frozen=True)
 class Step:
     """Provenance of one task's result."""
 
@@ -265,6 +306,7 @@ class Case:
     signature: Signature | None = None
     reviews: tuple[PointReview, ...] = ()
     actions: tuple[Action, ...] = ()  # of persons, in time order
+    qc: ScanCheck | None = None  # None: no encoder looked
     notice: str = RESEARCH_USE
     format: int = FORMAT
 

@@ -101,3 +101,14 @@ def test_an_installation_without_the_training_code_says_so(the_command, a_folder
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "not part of this installation" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_where_a_scan_lies_is_told_beside_its_header(the_command, worker_python, a_sample):
+    if subprocess.run([worker_python, "-c", "import torch"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a worker with torch")
+    done = the_command("--json", "locate", a_sample("slicerio"))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {each["axis"] for each in told["check"]["axes"]} == {"right", "front", "up"}
+    assert "chest" in told["check"]["parts"]
+    assert told["step"]["card"] == "threedme_tiny"

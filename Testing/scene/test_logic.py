@@ -10,7 +10,17 @@ slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel")
 
 from phantoms import show_all  # noqa: E402
 
-from ct3d.case import Answer, Case, Scope, Sentence, Step  # noqa: E402
+from ct3d.case import (  # noqa: E402
+    Answer,
+    AxisCheck,
+    Case,
+    ExpectedPlace,
+    Flag,
+    ScanCheck,
+    Scope,
+    Sentence,
+    Step,
+)
 from ct3d.client.client import Client  # noqa: E402
 from ct3d.client.session_folder import SessionFolder  # noqa: E402
 from ct3d.errors import InvalidRequest, OutOfMemory, TaskCancelled, TaskFailed, WorkerLost  # noqa: E402
@@ -24,6 +34,7 @@ from ct3d.protocol.tasks import (  # noqa: E402
     EstimateResult,
     FindingsResult,
     LandmarkResult,
+    LocateResult,
     MaskLayer,
     MeasureResult,
     ReportResult,
@@ -32,6 +43,7 @@ from ct3d.protocol.tasks import (  # noqa: E402
 from CT3DAssistantLib.archive import ARCHIVE  # noqa: E402
 from CT3DAssistantLib.environment import PACKAGE_FOLDER, worker_command  # noqa: E402
 from CT3DAssistantLib.logic import AssistantLogic  # noqa: E402
+from CT3DAssistantLib.overview import range_words  # noqa: E402
 from CT3DAssistantLib.ownership import node_of, nodes_of_class  # noqa: E402
 from CT3DAssistantLib.profiles import profile_of  # noqa: E402
 from CT3DAssistantLib.review import (  # noqa: E402
@@ -390,3 +402,47 @@ def test_a_real_worker_takes_a_real_chest_from_volume_to_findings(a_session, a_s
     assert (organs == labels["right_lung"]).sum() * voxel_ml == pytest.approx(volumes["right_lung"], rel=1e-3)
     right, left = (logic.place(node, f"region/{side}_lung").ras[0] for side in ("right", "left"))
     assert right > left  # R grows toward the patient's right
+
+
+CHECK = ScanCheck(
+    "threedme_tiny",
+    (AxisCheck("right", "untold", 0.0), AxisCheck("front", "agrees", 0.2), AxisCheck("up", "mirrored", -0.9)),
+    ("neck", "chest"),
+    (
+        ExpectedPlace("larynx_centroid", "larynx", (0.0, 0.0, 90.0), 30.0, "C5"),
+        ExpectedPlace("carina", "carina", (0.0, 0.0, -60.0), 0.0, "T5"),
+    ),
+)
+UPSIDE_DOWN = Flag("position_orientation", "warning", "Upside down.")
+
+
+def test_a_profile_with_an_encoder_checks_the_scan_and_tells_landmarks_where_to_be(
+    a_logic, a_node, outcomes, a_session
+):
+    outcomes["locate"] = LocateResult(CHECK, step("locate"), (UPSIDE_DOWN,))
+    a_logic.profile = profile_of("headneck")
+    case = a_logic.client.wait(a_logic.analyze(a_node))
+    assert case.qc == CHECK
+    assert UPSIDE_DOWN in case.flags
+    asked = dict(a_logic.client.asked)
+    assert asked["locate"].card == "threedme_tiny"
+    assert asked["landmarks"].expected == CHECK.places
+    outcomes["locate"] = LocateResult(replace(CHECK, axes=()), step("locate"))
+    case = a_logic.client.wait(a_logic.locate(a_node))
+    assert UPSIDE_DOWN not in case.flags
+    assert Case.from_json(case.to_json()).qc == replace(CHECK, axes=())
+
+
+def test_without_an_encoder_nothing_is_checked_and_asking_for_it_is_refused(a_logic, a_node):
+    case = a_logic.client.wait(a_logic.analyze(a_node))
+    assert case.qc is None and "locate" not in dict(a_logic.client.asked)
+    with pytest.raises(InvalidRequest, match="Choose a profile"):
+        a_logic.locate(a_node)
+
+
+def test_a_check_of_the_scan_is_said_in_one_line():
+    told = range_words(CHECK)
+    assert told.startswith("Shows neck and chest, about C5 to T5.")
+    assert "up–down: CONTRADICTS the header" in told
+    assert "left–right: can't be told" in told
+    assert "no part that it knows" in range_words(replace(CHECK, parts=(), places=()))

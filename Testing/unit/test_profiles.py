@@ -16,7 +16,7 @@ def test_a_profile_names_cards_of_the_right_roles_and_says_when_to_use_it(profil
 
 def test_every_card_is_in_a_profile_but_those_for_other_commands():
     named = {card.id for profile in profiles().values() for card in profile.cards.values()}
-    assert named == {card.id for card in load_cards() if card.role not in ("retrieve", "encoder")}
+    assert named == {card.id for card in load_cards() if card.role != "retrieve"}
 
 
 def test_a_profile_whose_models_read_scans_names_them_for_report_and_answer():

@@ -17,6 +17,7 @@ from CT3DAssistantLib.exports.sentences import REPORT_TITLES, banner, record, re
 from CT3DAssistantLib.labels import ORIGIN, PRESENCE, SEVERITY, STATES, SUPPORT, value_text
 from CT3DAssistantLib.landmark_review import review_of, reviewed_points
 from CT3DAssistantLib.landmark_sets import cards_of, has_probability, of_card, radius_words, title_of
+from CT3DAssistantLib.overview import range_words
 from CT3DAssistantLib.resources import resource_path
 from CT3DAssistantLib.review import state_text
 
@@ -124,6 +125,8 @@ def _summary(case: Case) -> str:
         + " UTC",
         "Time": f"{sum(step.seconds for step in case.provenance):.0f} s",
     }
+    if case.qc:
+        rows["By the shared encoder"] = range_words(case.qc)
     facts = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in rows.items())
     notes = "".join(f"<li>{escape(note)}</li>" for note in case.input.notes)
     return f'<dl class="facts">{facts}</dl>' + (f'<ul class="notes">{notes}</ul>' if notes else "")

@@ -10,7 +10,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ct3d.protocol.messages import Progress, streamed
-from CT3DAssistantLib.overview import broken_steps, duration, persons_work, steps_left, summary
+from CT3DAssistantLib.overview import broken_steps, duration, persons_work, range_words, steps_left, summary
 from CT3DAssistantLib.ownership import remove_case, remove_node
 from CT3DAssistantLib.panels.command import Chore
 from CT3DAssistantLib.panels.icons import icon
@@ -113,6 +113,8 @@ class CasePanel(Panel):
     def _show_summary(self) -> None:
         node, case = self.workspace.volume_node, self.workspace.case
         lines = [escape(summary(case))] if case else []
+        if case and case.qc:
+            lines.append(escape(range_words(case.qc)))
         for title, told in broken_steps(case) if case else ():
             lines.append(f"<b>✖ {escape(title)}</b>: {escape(told)}")
         left = steps_left(case) if case and not self._is_busy else ()

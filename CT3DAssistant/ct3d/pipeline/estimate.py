@@ -34,6 +34,7 @@ COSTS = {  # by task, or by task and card where the card makes the difference
     "segment": Cost(500, 11, 12, 0.25),
     "landmarks": Cost(150, 12, 1, 0.05),
     "landmarks h3denet_headneck": Cost(700, 7.5, 7, 0.08),
+    "locate": Cost(900, 12, 12, 0.1),
     "measure": Cost(150, 16, 1, 0.06),
     "findings": Cost(150, 0, 0.5, 0),
     "report": Cost(450, 0, 10, 0),

@@ -26,16 +26,14 @@ from ct3d.models.spatial_ssl import (
     layout,
     watched,
 )
-from ct3d.models.threedme import MULTIPLE, PATCH, Config, Encoder
+from ct3d.models.threedme import Config, Encoder
 from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.pipeline.landmark_net import load_weights
+from ct3d.pipeline.whole_scan import encoded, points_mm, slopes, whole_scan
 
 VIEW_KJI = (32, 48, 48)
 VIEW_MM = 4.0
 VIEWS = 6
-WHOLE_KJI = (64, 96, 96)
-FINEST_MM = 3.0  # of the whole scan's grid
-CELL_BODY = 0.25  # share of a cell that must be body for its place to count
 BATCH = 2
 
 
@@ -112,7 +110,7 @@ def whereabouts(volume: Volume, model: SharedEncoder, views: int = VIEWS) -> Whe
     view = body_view(volume, (VIEW_MM,) * 3)
     corners = _corners(view.body, views)
     image = torch.from_numpy(as_seen(view.seen.array))
-    crops = torch.stack([_crop(image, corner) for corner in corners])[:, None]
+    crops = torch.stack([crop(image, corner) for corner in corners])[:, None]
     spacing = torch.full((1, 3), VIEW_MM)
     maps = [model.encoder(part, spacing.expand(len(part), 3)) for part in crops.split(BATCH)]
     seen = model.spatial.views(torch.cat([each.f8 for each in maps]))[None]
@@ -126,7 +124,7 @@ def whereabouts(volume: Volume, model: SharedEncoder, views: int = VIEWS) -> Whe
         pairs=pairs,
         chunks_ras=ras_from_kji(chunks.reshape(-1, 3), view.seen.ijk_to_ras).reshape(-1, 4, 3),
         alike=alike,
-        slopes=_slopes(volume, view.body.shape, model),
+        slopes=_slopes(volume, model),
     )
 
 
@@ -148,8 +146,8 @@ def _corners(body: np.ndarray, count: int) -> np.ndarray:
     return np.array(chosen) - np.array(VIEW_KJI) // 2
 
 
-def _crop(image: Tensor, corner: np.ndarray) -> Tensor:
-    """(D, H, W) of a view; air beyond the scan."""
+def crop(image: Tensor, corner: np.ndarray) -> Tensor:
+    """(D, H, W) of the view that begins at a voxel; air beyond the scan."""
     padded = F.pad(image, [side for size in reversed(VIEW_KJI) for side in (size, size)], value=-1.0)
     return padded[tuple(slice(c + n, c + 2 * n) for c, n in zip(corner.tolist(), VIEW_KJI))]
 
@@ -169,24 +167,9 @@ def _parts(head: SpatialHead, f4: Tensor, centers_kji: np.ndarray):
     return near[..., 1], corners + (both[..., 2:] + CHUNK / 2) * cell - 0.5, alike
 
 
-def _slopes(volume: Volume, body_kji: tuple[int, ...], model: SharedEncoder) -> np.ndarray:
-    """(3,) along R, A, S, of the cells' places by the head over those by the header.
-
-    body_kji: voxels of the body at VIEW_MM; it is looked at on the finest grid that WHOLE_KJI holds.
-    """
-    extent = np.array(body_kji) * VIEW_MM
-    spacing = max(FINEST_MM, float((extent / np.array(WHOLE_KJI)).max()) * 1.01)
-    view = body_view(volume, (spacing,) * 3)
-    short = [-n % MULTIPLE for n in view.body.shape]
-    padding = [(s // 2, s - s // 2) for s in short]
-    image = torch.from_numpy(np.pad(as_seen(view.seen.array), padding, constant_values=-1.0))[None, None]
-    body = torch.from_numpy(np.pad(view.body, padding).astype(np.float32))[None, None]
-    features = model.encoder(image, torch.full((1, 3), spacing))
-    is_body = F.avg_pool3d(body, PATCH).flatten() > CELL_BODY
-    found = UNIT_MM * model.spatial.cells(features.f8)[0].reshape(-1, 3)[is_body]
-    true = features.grid_mm(PATCH)[0].reshape(-1, 3)[is_body]
-    found, true = found - found.mean(0), true - true.mean(0)
-    return ((found * true).sum(0) / true.square().sum(0).clamp_min(1e-6)).flip(0).numpy()
+def _slopes(volume: Volume, model: SharedEncoder) -> np.ndarray:
+    scan = whole_scan(volume)
+    return slopes(points_mm(model, scan, encoded(model, scan)), scan.cells_ras)
 
 
 def _ras(vectors: Tensor) -> np.ndarray:

@@ -10,11 +10,13 @@ from ct3d.case import (
     Answer,
     Attribute,
     Case,
+    ExpectedPlace,
     Finding,
     Flag,
     InputReport,
     Landmark,
     Region,
+    ScanCheck,
     Scope,
     Sentence,
     Step,
@@ -66,6 +68,23 @@ class SegmentResult:
 
 
 @dataclass(frozen=True)
+class LocateParams:
+    """Ask a shared encoder where in the body a volume lies."""
+
+    volume: VolumeRef
+    card: str = "threedme_tiny"
+
+
+@dataclass(frozen=True)
+class LocateResult:
+    """What its coordinate head says beside the header."""
+
+    check: ScanCheck
+    step: Step
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
 class LandmarkParams:
     """Find the card's landmarks in a volume; a card of rules needs its masks, one of a net looks at none."""
 
@@ -73,6 +92,7 @@ class LandmarkParams:
     layers: tuple[MaskLayer, ...] = ()
     regions: tuple[Region, ...] = ()
     card: str = "anatomy_landmarks"
+    expected: tuple[ExpectedPlace, ...] = ()  # where landmarks of these ids should lie
 
 
 @dataclass(frozen=True)
@@ -304,6 +324,7 @@ class Task:
 
 TASKS = {
     "segment": Task(SegmentParams, SegmentResult, "ct3d.pipeline.segment:run"),
+    "locate": Task(LocateParams, LocateResult, "ct3d.pipeline.locate:run"),
     "landmarks": Task(LandmarkParams, LandmarkResult, "ct3d.pipeline.landmarks:run"),
     "measure": Task(MeasureParams, MeasureResult, "ct3d.pipeline.attributes:run"),
     "findings": Task(FindingsParams, FindingsResult, "ct3d.pipeline.findings:run"),

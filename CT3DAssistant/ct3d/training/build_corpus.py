@@ -59,7 +59,7 @@ def collect(data: Path, samples: Path) -> Iterator[Study]:
             yield study_of(with_air(case), f"openkbp/{case.id}", is_held_out=is_held_out, has_data=case.known)
     for names, is_held_out in ((TRAINING, False), (HELD_OUT, True)):
         for name in names:
-            yield study_of(_scan(name, data, samples), name, is_held_out=is_held_out)
+            yield study_of(read_scan(name, data, samples), name, is_held_out=is_held_out)
 
 
 def with_air(case: LandmarkCase) -> Volume:
@@ -91,7 +91,8 @@ def _straight_spacing(volume):
     return native
 
 
-def _scan(name, data, samples):
+def read_scan(name: str, data: Path, samples: Path) -> Volume:
+    """One of the CTs named here."""
     path = find_scan(name, data, samples)
     if path.name.endswith(".tar.xz"):
         with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as packed:
