@@ -153,15 +153,17 @@ def probe(
 ) -> dict[str, float]:
     """Scores of linear maps on held-out patients: Dice of each organ and on average; place in mm."""
     rng = np.random.default_rng((seed, 1))
-    x, y, cells, places = [], [], [], []
+    x, y, cells, places, counts = [], [], [], [], torch.zeros(len(ORGANS) + 1)
     for each in own:
         maps, *rest = features_of(net, each, shape)
-        chosen = _chosen(each.organs.flatten().numpy(), rng)
+        organs = each.organs.flatten()
+        chosen = _chosen(organs.numpy(), rng)
         x.append(maps[chosen])
-        y.append(each.organs.flatten()[chosen])
+        y.append(organs[chosen])
+        counts += torch.bincount(organs[organs >= 0], minlength=len(counts))
         for kept, part in zip((cells, places), rest):
             kept.append(part)
-    organ_map = _logistic(torch.cat(x), torch.cat(y), seed)
+    organ_map = _logistic(torch.cat(x), torch.cat(y), counts, seed)
     place_map, mean = _ridge(torch.cat(cells), torch.cat(places)), torch.cat(places).mean(0)
     dice: dict[str, list[float]] = {name: [] for name in ORGANS}
     errors, base = [], []
@@ -197,8 +199,11 @@ def _scaled(x):
     return lambda values: (values - mean) / deviation
 
 
-def _logistic(x, y, seed):
-    """Multinomial logistic regression by Adam; gives labels."""
+def _logistic(x, y, counts, seed):
+    """Multinomial logistic regression by Adam; gives labels.
+
+    Cells were drawn evenly; the logits are put right by how often a class is there in truth (counts).
+    """
     scale = _scaled(x)
     x = scale(x)
     torch.manual_seed(seed)
@@ -212,7 +217,9 @@ def _logistic(x, y, seed):
         loss.backward()
         optimizer.step()
         rates.step()
-    return lambda values: linear(scale(values)).argmax(-1)
+    drawn = torch.bincount(y, minlength=len(counts)).clamp_min(1)
+    rarer = (counts.clamp_min(1) / counts.sum()).log() - (drawn / drawn.sum()).log()
+    return lambda values: (linear(scale(values)) + rarer).argmax(-1)
 
 
 def _ridge(x, places):
