@@ -160,6 +160,27 @@ def test_a_case_with_a_persons_work_is_not_replaced_without_asking(a_case_panel,
     assert not shown(ui.askRow) and workspace.case.sentences[0].removed
 
 
+def test_what_the_shared_encoder_says_of_the_scan_stands_below_the_button(a_case_panel, open_bundle):
+    from dataclasses import replace
+
+    from ct3d.case import AxisCheck, ExpectedPlace, ScanCheck
+    from CT3DAssistantLib.scene import save_case
+
+    open_bundle("slicerio")
+    workspace, ui = a_case_panel.workspace, a_case_panel.ui
+    assert "Shows" not in ui.summaryLabel.text
+    check = ScanCheck(
+        "threedme_tiny",
+        (AxisCheck("right", "untold", 0.0), AxisCheck("up", "mirrored", -0.8)),
+        ("chest",),
+        (ExpectedPlace("carina", "carina", (0.0, 0.0, 0.0), 0.0, "T5"),),
+    )
+    save_case(workspace.scene, workspace.volume_node, replace(workspace.case, qc=check))
+    a_case_panel.refresh()
+    assert "Shows chest, about T5." in ui.summaryLabel.text
+    assert "up–down: CONTRADICTS the header" in ui.summaryLabel.text
+
+
 def test_reset_asks_then_empties_the_scene_of_a_sample_and_its_results(a_case_panel, open_bundle, spin):
     workspace, ui = open_bundle("slicerio"), a_case_panel.ui
     workspace.volume_node.SetAttribute("CT3DAssistant.sample", "slicerio")
