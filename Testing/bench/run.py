@@ -12,7 +12,14 @@ from rich.table import Column, Table
 
 from bench import analysis
 
-IN_WORKER = ("accuracy", "lesions", "language", "landmarks", "hsenet")  # need the worker's packages
+IN_WORKER = (
+    "accuracy",
+    "lesions",
+    "language",
+    "landmarks",
+    "hsenet",
+    "encoder",
+)  # need the worker's packages
 
 
 def main() -> None:

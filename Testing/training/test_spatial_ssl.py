@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,9 @@ from ct3d.models.spatial_ssl import (
     routes,
     vector_loss,
 )
+from ct3d.training.corpus import Corpus, Study, as_bytes
+from ct3d.training.progressive_masking import Masking
+from ct3d.training.views import Layout, Variety, ViewSampler
 
 SMALL = HeadConfig(dim=16, chunk_dim=6, hidden=8, view_dim=8, edge_dim=8)
 
@@ -40,6 +44,7 @@ def test_gaps_are_antisymmetric_and_add_up(places):
     gaps = gap_matrix(places)
     torch.testing.assert_close(gaps[:, 1, 3], places[:, 3] - places[:, 1])
     torch.testing.assert_close(gaps, -gaps.transpose(1, 2))
+    assert not torch.diagonal(gaps, dim1=1, dim2=2).any()
     for i, j, k in itertools.permutations(range(5), 3):
         torch.testing.assert_close(gaps[:, i, j] + gaps[:, j, k], gaps[:, i, k])
     assert torch.linalg.matrix_rank(gaps[0, ..., 0], atol=1e-5) <= 2
@@ -57,6 +62,26 @@ def test_a_layout_gives_places_back_up_to_a_shift_and_its_doubt_is_none(places):
 def test_mirroring_an_axis_turns_the_sign_of_that_component_alone(places):
     turned = places * torch.tensor([1.0, -1.0, 1.0])
     torch.testing.assert_close(gap_matrix(turned), gap_matrix(places) * torch.tensor([1.0, -1.0, 1.0]))
+
+
+def test_a_body_stored_at_two_spacings_has_the_same_gaps_in_mm():
+    still = Variety((4.0, 4.0001), rotation_deg=0, stretch=0, offset_hu=0, gain=0, noise_hu=0)
+    found = []
+    for spacing in (4.0, 2.0):
+        k, j, i = spacing * np.indices((int(192 / spacing),) * 3)  # mm
+        study = Study("a", as_bytes(-500 + 2 * k + j + i, np.ones(k.shape, bool)), np.full(3, spacing), False)
+        corpus = Corpus([study])
+        corpus.body_points = np.random.default_rng(0).integers(8, 40, (1, 99, 3)) * int(4 / spacing)
+        sampler = ViewSampler(corpus, variety=still, masking=Masking(), masked_views=0, seed=1)
+        found.append(sampler.sample(0, Layout((16, 16, 16), views=3, studies=8), 0.5))
+    coarse, fine = found
+    inside = (coarse.body > 0.999) & (fine.body > 0.999)
+    torch.testing.assert_close(
+        coarse.image[inside], fine.image[inside], rtol=0, atol=0.01
+    )  # the same anatomy
+    gaps = [gap_matrix(each.places_mm) for each in found]
+    torch.testing.assert_close(*gaps)
+    assert gaps[0].abs().max() > 30
 
 
 def test_another_order_of_views_is_another_order_of_predictions_and_the_same_losses(a_head):

@@ -6,12 +6,15 @@ of two crops [C].
 Ours [R], each named in that note: millimetres in place of shares of the field of view; d_ij = p_j - p_i; no
 bias in a gap; an edge head whose cycles need not close, which gives routes something to learn (over points
 every route telescopes: its loss is V / (V - 1) times the vectors'); margin ranking in place of raw cosines;
-no EMA network, as targets come from outside and nothing can collapse.
+all views train the encoder, as targets come from outside and nothing can collapse (`Follower` is the author's
+EMA network, for whoever wants it).
 Points, gaps and centres are along D, H, W; losses in units of 100 mm.
 """
 
+import copy
 from dataclasses import dataclass
 from itertools import combinations, permutations
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +26,7 @@ UNIT_MM = 100.0
 MARGIN = 0.2  # of likeness, for each 100 mm that far parts lie farther apart than near ones
 LEAST_MOVE = 0.05  # of the way to the other view's middle; parts moved less are not told apart
 CHUNK = 4  # cells of f4 a side
+LEAST_MOMENTUM = 1e-4
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,39 @@ class SpatialHead(nn.Module):
         there = views[:, None].expand(-1, count, -1, -1)
         edges = self.edge(torch.cat([here, there, here * there], -1))
         return edges * (1 - torch.eye(count, device=views.device))[None, :, :, None]
+
+
+class Follower(nn.Module):
+    """A running mean of a net [C]: gives what the net gives, without a gradient.
+
+    Its numbers are buffers: no optimizer moves them, and they are kept with the net that they are part of.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = copy.deepcopy(net)
+        for part in self.net.modules():
+            for name, each in list(part.named_parameters(recurse=False)):
+                delattr(part, name)
+                part.register_buffer(name, each.detach())
+
+    @torch.no_grad()
+    def forward(self, *given: Tensor) -> Any:
+        return self.net(*given)
+
+    @torch.no_grad()
+    def follow(self, net: nn.Module, step: int) -> None:
+        """Go `momentum` of the way toward the net; buffers become its."""
+        own = dict(self.net.named_buffers())
+        for name, each in net.named_parameters():
+            own[name].lerp_(each, momentum(step))
+        for name, each in net.named_buffers():
+            own[name].copy_(each)
+
+
+def momentum(step: int) -> float:
+    """The share of the way at a step: all of it at the first."""
+    return max(LEAST_MOMENTUM, 100 / (100 + step))
 
 
 def gap_matrix(points: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """Pretrain the shared encoder on unlabelled CT: hidden voxels and the places of views, in the same step.
 
-    python -m ct3d.training.train_threedme RECIPE --corpus corpus.npz --out FOLDER
+    python -m ct3d.training.train_threedme RECIPE --corpus corpus.npz --out FOLDER [--watch]
+    accelerate launch -m ct3d.training.train_threedme …   (several GPUs)
 
 A recipe says everything that shapes the weights; its resolved form is saved beside them, with the list of
-studies and the curve. Run the same line again to go on where a run was stopped.
+studies and the curve. Run the same line again to go on where a run was stopped. Of several processes each
+encodes its own share of a step's studies; all know all features, so the losses are those of one process.
 """
 
 import argparse
@@ -16,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ct3d.errors import InvalidRequest
 from ct3d.models.spatial_ssl import (
     UNIT_MM,
+    Follower,
     HeadConfig,
     SpatialHead,
     cycle_loss,
@@ -34,6 +39,7 @@ from ct3d.models.spatial_ssl import (
 from ct3d.models.threedme import PATCH, Config, Decoder, Encoder, Features
 from ct3d.protocol.codec import decode
 from ct3d.training.corpus import Corpus, load
+from ct3d.training.distributed import gather, rank, ranks
 from ct3d.training.loop import Run, Schedule
 from ct3d.training.places import find_start
 from ct3d.training.progressive_masking import Masking
@@ -41,6 +47,7 @@ from ct3d.training.reconstruction import masked_error, reconstruction_loss
 from ct3d.training.views import Layout, Variety, Views, ViewSampler
 
 WEIGHTS = "weights.safetensors"
+USED = ("f4", "f8", "spacing_mm")  # of the features, by the losses
 CELL_BODY = 0.25  # share of a cell that must be body for its place to count
 HELD_OUT_STEP = 1 << 30  # where the chance of held-out views begins
 
@@ -66,6 +73,8 @@ class Recipe:
     Attributes:
         config: fields of the encoder's config that differ from "tiny".
         masked_views: how many of a study's views are hidden in part.
+        aux_is_ema: whether all views but each study's first are seen by a running mean of the encoder, which
+            they don't train, as in the author's code.
         layouts: what a step sees; each comes up in its share of the steps.
         start: weights to go on from, see `places.find_start`; "": random ones.
     """
@@ -77,23 +86,33 @@ class Recipe:
     variety: Variety = Variety()
     layouts: tuple[Layout, ...] = (Layout(),)
     masked_views: int = 1
+    aux_is_ema: bool = False
     weight: Weight = Weight()
     evaluate_every: int = 500
     start: str = ""
 
 
 class Pretrained(nn.Module):
-    """The encoder with both heads that pretraining needs."""
+    """The encoder with both heads that pretraining needs.
 
-    def __init__(self, config: Config):
+    Args:
+        aux_is_ema: see Recipe; in evaluation the encoder sees all views.
+    """
+
+    def __init__(self, config: Config, *, aux_is_ema: bool = False):
         super().__init__()
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.spatial = SpatialHead(HeadConfig(dim=config.dim, chunk_dim=config.stem[1]))
+        self.aux = Follower(self.encoder) if aux_is_ema else None
 
     def forward(self, views: Views) -> Features:
         """Features of all views (B · V, …)."""
-        spacing = views.spacing_mm.to(views.image.device).repeat_interleave(views.image.shape[1], 0)
-        return self.encoder(views.image.flatten(0, 1), spacing, views.hidden.flatten(0, 1))
+        if self.aux is None or not self.training:
+            return _seen(self.encoder, views)
+        main, others = views.cut(views=slice(1)), views.cut(views=slice(1, None))
+        pairs = zip(*(vars(each).values() for each in (_seen(self.encoder, main), _seen(self.aux, others))))
+        batch = len(views.image)
+        return Features(*(_joined(*pair, batch) for pair in pairs))
 
     def guess(self, features: Features, views: Views) -> Tensor:
         """(B, V, 1, D, H, W), as far as features tell."""
@@ -105,41 +124,66 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--corpus", type=Path, required=True, help="made by ct3d.training.build_corpus")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", help="if not the one that accelerate chooses")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="at every evaluation, draw the first held-out CT into OUT/watch and fill OUT/tensorboard; needs "
+        "SimpleITK, matplotlib and tensorboard",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     recipe = decode(Recipe, tomllib.loads(arguments.recipe.read_text("utf-8")), str(arguments.recipe))
+    accelerator = Accelerator()
+    device = arguments.device or accelerator.device
     studies = load(arguments.corpus)
     own, held_out = (
-        Corpus([each for each in studies if each.is_held_out == wanted], arguments.device)
-        for wanted in (False, True)
+        Corpus([each for each in studies if each.is_held_out == wanted], device) for wanted in (False, True)
     )
-    train(recipe, own, held_out, arguments.out)
+    train(recipe, own, held_out, arguments.out, watch=arguments.watch)
 
 
-def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path) -> Pretrained:
-    """Run a recipe, or go on with it; gives the averaged weights, which are saved as WEIGHTS."""
+def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path, *, watch: bool = False) -> Pretrained:
+    """Run a recipe, or go on with it; gives the averaged weights, which are saved as WEIGHTS.
+
+    Args:
+        watch: whether every evaluation is drawn, see `observe`.
+
+    Raises:
+        InvalidRequest: there are studies of a step that the processes can't share alike.
+    """
+    if watch:
+        from ct3d.training.observe import observe  # needs what not every machine that trains has
+    if any(each.studies % ranks() for each in recipe.layouts):
+        raise InvalidRequest(f"{ranks()} processes can't share the studies of a step alike. Start fewer.")
     torch.manual_seed(recipe.seed)
-    net = Pretrained(config_of(recipe)).to(own.voxels.device)
+    net = Pretrained(config_of(recipe), aux_is_ema=recipe.aux_is_ema).to(own.voxels.device)
     if recipe.start:
         begin_from(net, load_file(find_start(recipe.start)))
     sampler = sampler_of(recipe, own)
     run = Run(net, lambda step: step_loss(net, sampler, recipe, step), recipe.schedule, out)
-    _describe(recipe, net, own, held_out, out)
-    watched = sampler_of(recipe, held_out)
+    if not rank():
+        _describe(recipe, net, own, held_out, out)
+    others = sampler_of(recipe, held_out)
     while run.step < recipe.schedule.steps:
+        since = run.step
         until = min(recipe.schedule.steps, (run.step // recipe.evaluate_every + 1) * recipe.evaluate_every)
         run.go(until, save_every=recipe.evaluate_every)
-        run.log(**evaluate(run.average.module, watched, recipe))
+        if not rank():
+            run.log(**evaluate(run.average.module, others, recipe))
+            if watch:
+                observe(run.average.module, held_out, out, since=since, step=run.step)
     net = run.average.module
-    save_file({name: each.contiguous() for name, each in net.state_dict().items()}, out / WEIGHTS)
+    if not rank():
+        named = {name: each for name, each in net.state_dict().items() if not name.startswith("aux.")}
+        save_file({name: each.contiguous() for name, each in named.items()}, out / WEIGHTS)
     return net
 
 
 def begin_from(net: Pretrained, given: dict[str, Tensor]) -> None:
     """Take over weights; those without a decoder, which the product doesn't need, leave it random."""
-    own = {name: each for name, each in net.state_dict().items() if name.startswith("decoder.")}
+    own = {name: each for name, each in net.state_dict().items() if name.startswith(("decoder.", "aux."))}
     net.load_state_dict(own | given)
 
 
@@ -165,14 +209,17 @@ def step_loss(net: Pretrained, sampler: ViewSampler, recipe: Recipe, step: int) 
     shares = np.array([each.share for each in recipe.layouts])
     layout = recipe.layouts[int(rng.choice(len(shares), p=shares / shares.sum()))]
     views = sampler.sample(step, layout, step / recipe.schedule.steps)
+    if net.aux is not None:
+        net.aux.follow(net.encoder, step)
     return sum(losses(net, views, recipe).values())
 
 
 def losses(net: Pretrained, views: Views, recipe: Recipe) -> dict[str, Tensor]:
-    """The weighted parts of the loss."""
-    device = views.image.device
+    """The weighted parts of the loss, of all processes' shares of the views."""
+    device, share = views.image.device, len(views.image) // ranks()
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.schedule.is_bf16):
-        features = net(views)
+        features = net(views.cut(slice(rank() * share, (rank() + 1) * share)))
+        features = replace(features, **{name: gather(getattr(features, name)) for name in USED})
         weight, parts = recipe.weight, {}
         if weight.masked:
             guess = net.guess(features, views)
@@ -182,6 +229,17 @@ def losses(net: Pretrained, views: Views, recipe: Recipe) -> dict[str, Tensor]:
         if weight.spatial:
             parts["spatial"] = weight.spatial * _spatial(net.spatial, features, views, weight)[0]
     return parts
+
+
+def _seen(encoder, views):
+    """An encoder's features of all views (B · V, …)."""
+    spacing = views.spacing_mm.to(views.image.device).repeat_interleave(views.image.shape[1], 0)
+    return encoder(views.image.flatten(0, 1), spacing, views.hidden.flatten(0, 1))
+
+
+def _joined(main, others, batch):
+    """(B, …) of the first views and (B · (V - 1), …) of the others → (B · V, …)."""
+    return torch.cat([main.unflatten(0, (batch, 1)), others.unflatten(0, (batch, -1))], 1).flatten(0, 1)
 
 
 def _spatial(head, features, views, weight):
@@ -261,6 +319,7 @@ def _describe(recipe, net, own, held_out, out):
         "parameters": sum(each.numel() for each in net.parameters()),
         "studies": own.ids,
         "held_out": held_out.ids,
+        "processes": ranks(),
         "torch": torch.__version__,
         "device": str(own.voxels.device),
     }

@@ -73,6 +73,12 @@ class Views:
         """(B, V, 3) where the views lie along S, A, R, whichever way the study was mirrored; on the CPU."""
         return self.centers_mm * self.signs[:, None]
 
+    def cut(self, studies: slice = slice(None), views: slice = slice(None)) -> "Views":
+        """Some of the studies, some of their views."""
+        both = (self.image, self.body, self.hidden, self.centers_mm)
+        image, body, hidden, centers = (each[studies, views] for each in both)
+        return Views(image, body, hidden, self.spacing_mm[studies], centers, self.signs[studies])
+
 
 class ViewSampler:
     """Views of random studies of a corpus."""
