@@ -34,14 +34,7 @@ RECIPE = Recipe(
     evaluate_every=2,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """So small a net crawls where two threads wait for a core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

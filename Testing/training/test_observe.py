@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,6 +21,8 @@ from ct3d.training.observe import EVENTS, FIGURES, observe, volume_of
 from ct3d.training.train_threedme import Recipe, train
 from ct3d.training.views import Layout
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SOURCES = Path(__file__).parents[2] / "CT3DAssistant"
 SMALL = {"dim": 48, "depth": 1, "stem": [8, 12, 24], "window": [3, 3, 3], "decoder_dim": 32}
 NAMES = ("gap", "arrows", "parts")
@@ -33,15 +34,6 @@ def a_corpus():
     return Corpus(
         [Study("synthetic/0", as_bytes(-300 + 3 * k + j + i, i > 1), np.array([4.0, 4.5, 5.0]), True)]
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """So small a net crawls where two threads wait for a core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from ct3d.training.progressive_masking import Masking
 from ct3d.training.train_threedme import WEIGHTS, Recipe, Weight, sampler_of, spatial_scores, train
 from ct3d.training.views import Layout, Variety, ViewSampler
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"dim": 48, "depth": 1, "stem": [8, 12, 24], "window": [3, 3, 3], "decoder_dim": 32}
 STILL = Variety((4.0, 4.0001), rotation_deg=0, stretch=0, offset_hu=0, gain=0, noise_hu=0)
 LAYOUT = Layout((16, 16, 16), views=3, studies=2)

@@ -16,16 +16,9 @@ from ct3d.training import train_threedme
 from ct3d.training.loop import CURVE
 from ct3d.training.train_threedme import WEIGHTS, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SOURCES = Path(__file__).parents[2] / "CT3DAssistant"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """So small a net crawls where two threads wait for a core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
