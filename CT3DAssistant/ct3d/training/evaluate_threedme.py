@@ -34,11 +34,12 @@ from ct3d.training.inpainting import linear
 from ct3d.training.openkbp import cases, open_case
 from ct3d.training.probe_threedme import mean_shape, spread
 from ct3d.training.progressive_masking import hidden
+from ct3d.training.reconstruction_figure import draw
 
 CROPS = 6  # a patient and seed
 RATIO = 0.75  # of tokens hidden
 HIDDEN = {"blocks_of_8": 1, "blocks_of_16": 2, "blocks_of_32": 4, "slabs_of_16": 0}  # voxels → tokens a side
-BINS_MM = (0, 8, 16, 24, 32, 48, 64, 200)  # of the distance to the nearest visible voxel
+BINS_MM = [0, 8, 16, 24, 32, 48, 64, 128]  # of the distance to the nearest visible voxel
 
 
 def main() -> None:
@@ -56,6 +57,8 @@ def main() -> None:
     found = {"card": card.id, "weights_sha256": card.weights.sha256, "date": date.today().isoformat()}
     found |= run(build_model(card), card, given)
     given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if given.what == "reconstruction":
+        draw(found, given.out.with_suffix(".png"))
 
 
 def held_out(given: argparse.Namespace) -> Iterator[tuple[str, Volume]]:
@@ -199,7 +202,7 @@ def _guess(model, scan, mask):
 
 def _binned(off, far_mm):
     """(2, bins): sums of the errors, and counts."""
-    which = np.digitize(far_mm, BINS_MM[1:-1])
+    which = np.digitize(far_mm, BINS_MM[1:-1])  # the last bin has no end
     size = len(BINS_MM) - 1
     return np.stack([np.bincount(which, off, size), np.bincount(which, minlength=size)])
 

@@ -43,7 +43,7 @@ class Patient:
 
     Attributes:
         image: (1, 1, D, H, W) in [-1, 1].
-        organs: (D/2, H/2, W/2) int64, -1 where it isn't known, 0 none, then ORGANS.
+        organs: (D/2, H/2, W/2) int64, 0 none, then ORGANS; an organ that was not drawn is told as none.
         drawn: (organs,) bool, which were contoured at all.
         middle_ras: mm, of the window.
         landmarks_ras: (L, 3) mm; NaN where not known.
@@ -60,7 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Linear probes of frozen features.")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE, of pretraining")
-    parser.add_argument("--train", type=int, default=60, help="patients that a linear map learns from")
+    parser.add_argument(
+        "--train", type=int, default=24, help="patients with all organs drawn that a linear map learns from"
+    )
     parser.add_argument("--held-out", type=int, default=33)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -68,10 +70,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     paths = cases(arguments.data / "openkbp" / "train")
-    own = [patient(path) for path in paths]
+    shape = mean_shape([open_case(path).landmarks_ras for path in paths])
+    own = [patient(path) for path in paths if organs_of(path)[1].all()]  # others say nothing of some organ
     held_out = [patient(path) for path in cases(arguments.data / "openkbp" / "validation")]
     held_out = held_out[: arguments.held_out]
-    shape = mean_shape([each.landmarks_ras for each in own])
     named = dict(each.split("=", 1) for each in arguments.weights)
     found = {}
     for name in ("random", *named):
@@ -160,7 +162,7 @@ def probe(
         chosen = _chosen(organs.numpy(), rng)
         x.append(maps[chosen])
         y.append(organs[chosen])
-        counts += torch.bincount(organs[organs >= 0], minlength=len(counts))
+        counts += torch.bincount(organs, minlength=len(counts))
         for kept, part in zip((cells, places), rest):
             kept.append(part)
     organ_map = _logistic(torch.cat(x), torch.cat(y), counts, seed)
@@ -199,27 +201,43 @@ def _scaled(x):
     return lambda values: (values - mean) / deviation
 
 
-def _logistic(x, y, counts, seed):
-    """Multinomial logistic regression by Adam; gives labels.
-
-    Cells were drawn evenly; the logits are put right by how often a class is there in truth (counts).
-    """
+def _whitened(x):
+    """Features turned and scaled so that none goes with another; pretrained ones do, and slow Adam down."""
     scale = _scaled(x)
+    square = scale(x).double()
+    values, directions = torch.linalg.eigh(square.T @ square / len(x))
+    turn = (directions / (values + RIDGE).sqrt()).float()
+    return lambda values: scale(values) @ turn
+
+
+def _logistic(x, y, counts, seed):
+    """One linear map by Adam, cross-entropy and soft Dice; gives labels.
+
+    Cells were drawn evenly; each counts by how often its class is there in truth (counts).
+    """
+    scale = _whitened(x)
     x = scale(x)
     torch.manual_seed(seed)
     linear = torch.nn.Linear(x.shape[1], len(ORGANS) + 1)
     optimizer = torch.optim.AdamW(linear.parameters(), RATE, weight_decay=1e-2)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    share = counts / counts.sum() / (torch.bincount(y, minlength=len(counts)) / len(y)).clamp_min(1e-6)
     for _ in range(STEPS):
         chosen = torch.randint(len(x), (BATCH,))
-        loss = F.cross_entropy(linear(x[chosen]), y[chosen])
+        logits, truth = linear(x[chosen]), y[chosen]
+        loss = F.cross_entropy(logits, truth, share) + _dice_loss(logits, truth, share[truth][:, None])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         rates.step()
-    drawn = torch.bincount(y, minlength=len(counts)).clamp_min(1)
-    rarer = (counts.clamp_min(1) / counts.sum()).log() - (drawn / drawn.sum()).log()
-    return lambda values: (linear(scale(values)) + rarer).argmax(-1)
+    return lambda values: linear(scale(values)).argmax(-1)
+
+
+def _dice_loss(logits, truth, weight):
+    """1 less the mean soft Dice of the organs, over cells that count by their weight."""
+    likely, wanted = logits.softmax(-1)[:, 1:], F.one_hot(truth, logits.shape[1])[:, 1:]
+    both = (weight * likely * wanted).sum(0)
+    return 1 - (2 * both / (weight * (likely + wanted)).sum(0).clamp_min(1e-6)).mean()
 
 
 def _ridge(x, places):
