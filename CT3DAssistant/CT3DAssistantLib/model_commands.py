@@ -83,8 +83,8 @@ def locate(arguments: argparse.Namespace, screen: Any) -> int:
     lines = [range_words(result.check), *(f"{each.severity.upper()}: {each.text}" for each in result.flags)]
     for each in result.check.places:
         r, a, s = each.position_ras
-        radius = f", within {each.radius_mm:.0f} mm in 90 %" if each.radius_mm else ""
-        lines.append(f"{each.title} expected at R {r:.0f}  A {a:.0f}  S {s:.0f} mm{radius}")
+        place = f"R {r:.0f}  A {a:.0f}  S {s:.0f} mm, within {each.radius_mm:.0f} mm in 90 %"
+        lines.append(f"{each.title} expected at {place}")
     screen.result("\n".join([*lines, RESEARCH_USE]), check=result.check, flags=result.flags, step=result.step)
     return 0
 

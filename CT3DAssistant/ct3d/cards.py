@@ -106,7 +106,7 @@ class Anchor:
     Attributes:
         level: of the spine, in words: "C5"; "": it marks none.
         place_mm: mean over the patients it was measured on, along R, A, S of the head's frame.
-        radius_mm: holds the true place in 90 % of those patients; 0: measured on too few to say.
+        radius_mm: holds the true place in 90 % of those patients.
     """
 
     title: str

@@ -109,7 +109,7 @@ def test_the_task_tells_axes_parts_and_places_and_encodes_a_volume_once(a_scan, 
     first = locate.run(params, a_job)
     assert [each.axis for each in first.check.axes] == list(AXES)
     assert "chest" in first.check.parts
-    assert {"carina"} <= {each.id for each in first.check.places}
+    assert all(each.radius_mm > 0 for each in first.check.places)
     assert first.step.task == "locate"
     assert first.step.weights_sha256
     assert locate.run(params, a_job).check == first.check
@@ -150,11 +150,15 @@ def test_a_landmark_far_from_where_it_should_lie_is_told_and_not_moved():
 
 def test_the_shipped_card_names_places_and_limits():
     spec = load_card("threedme_tiny").position
-    assert {"carina", "larynx_centroid", "brainstem_inferior_end"} <= spec.anchors.keys()
+    assert {"larynx_centroid", "brainstem_inferior_end", "esophagus_superior_end"} <= spec.anchors.keys()
+    assert all(each.radius_mm > 0 for each in spec.anchors.values())
     heights = list(spec.parts.values())
     assert heights == sorted(heights, reverse=True)
     assert all(each > 0 for each in spec.least_margins)
-    ups = [spec.anchors[name].place_mm[2] for name in ("brainstem_inferior_end", "larynx_centroid", "carina")]
+    ups = [
+        spec.anchors[name].place_mm[2]
+        for name in ("brainstem_inferior_end", "larynx_centroid", "esophagus_superior_end")
+    ]
     assert ups == sorted(ups, reverse=True)
 
 

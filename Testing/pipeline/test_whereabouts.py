@@ -12,8 +12,9 @@ from ct3d.cards import load_card
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.files import read_volume
 from ct3d.imaging.volume import Volume
+from ct3d.pipeline.encoder_input import as_seen
 from ct3d.pipeline.job import build_model
-from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, whereabouts
+from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, crop, whereabouts
 from ct3d.training import watch
 
 SAMPLE = Path.home() / ".cache" / "ct3d" / "samples" / "slicerio" / "CTChest4.nrrd"
@@ -99,3 +100,14 @@ def test_a_volume_without_a_body_is_refused(a_model):
 def test_the_shipped_weights_fill_the_card_s_net(a_model):
     assert sum(each.numel() for each in a_model.parameters()) > 3.5e6
     assert all(torch.isfinite(each).all() for each in a_model.parameters())
+
+
+def test_moving_the_body_by_a_patch_moves_its_cells_and_hardly_changes_them(a_model, found):
+    image = torch.from_numpy(as_seen(found.seen.array))
+    view = torch.stack([crop(image, np.array(at)) for at in ((8, 24, 24), (16, 24, 24))])[:, None]
+    with torch.inference_mode():
+        f8 = a_model.encoder(view, torch.full((2, 3), VIEW_MM)).f8
+    here, moved = f8[0, :, 1:], f8[1, :, :-1]
+    alike = torch.cosine_similarity(here, moved, dim=0)[1:-1, 1:-1, 1:-1]
+    assert alike.mean() > 0.9
+    assert not torch.allclose(here, moved, atol=1e-2)  # the ViT's places are those of the crop

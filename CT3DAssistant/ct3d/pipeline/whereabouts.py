@@ -26,7 +26,7 @@ from ct3d.models.spatial_ssl import (
     layout,
     watched,
 )
-from ct3d.models.threedme import Config, Encoder
+from ct3d.models.threedme import Config, Decoder, Encoder
 from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.pipeline.landmark_net import load_weights
 from ct3d.pipeline.whole_scan import encoded, points_mm, slopes, whole_scan
@@ -38,12 +38,12 @@ BATCH = 2
 
 
 class SharedEncoder(nn.Module):
-    """The encoder and its coordinate head, as pretrained."""
+    """The encoder, its coordinate head and the decoder of hidden voxels, as pretrained."""
 
     def __init__(self, card: ModelCard, weights: Path | None = None):
         super().__init__()
         config = Config(**card.config)
-        self.encoder = Encoder(config)
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.spatial = SpatialHead(HeadConfig(dim=config.dim, chunk_dim=config.stem[1]))
         if weights is not None:
             load_weights(self, weights)

