@@ -227,9 +227,10 @@ class ScanCheck:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Highest and lowest level of the spine that is marked by a place in the scan; none: no place is."""
+        """Highest and lowest level of the spine that places in the scan mark; none: fewer than two are."""
         marked = sorted((each for each in self.places if each.level), key=lambda each: -each.position_ras[2])
-        return tuple(dict.fromkeys(each.level for each in (marked[0], marked[-1]))) if marked else ()
+        levels = tuple(dict.fromkeys(each.level for each in marked))
+        return (levels[0], levels[-1]) if len(levels) > 1 else ()
 
 
 @dataclass(frozen=True)

@@ -410,7 +410,7 @@ CHECK = ScanCheck(
     ("neck", "chest"),
     (
         ExpectedPlace("larynx_centroid", "larynx", (0.0, 0.0, 90.0), 30.0, "C5"),
-        ExpectedPlace("carina", "carina", (0.0, 0.0, -60.0), 0.0, "T5"),
+        ExpectedPlace("carina", "carina", (0.0, 0.0, -60.0), 30.0, "T5"),
     ),
 )
 UPSIDE_DOWN = Flag("position_orientation", "warning", "Upside down.")

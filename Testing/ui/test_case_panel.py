@@ -173,11 +173,11 @@ def test_what_the_shared_encoder_says_of_the_scan_stands_below_the_button(a_case
         "threedme_tiny",
         (AxisCheck("right", "untold", 0.0), AxisCheck("up", "mirrored", -0.8)),
         ("chest",),
-        (ExpectedPlace("carina", "carina", (0.0, 0.0, 0.0), 0.0, "T5"),),
+        (ExpectedPlace("carina", "carina", (0.0, 0.0, 0.0), 30.0, "T5"),),
     )
     save_case(workspace.scene, workspace.volume_node, replace(workspace.case, qc=check))
     a_case_panel.refresh()
-    assert "Shows chest, about T5." in ui.summaryLabel.text
+    assert "Shows chest. Orientation" in ui.summaryLabel.text
     assert "up–down: CONTRADICTS the header" in ui.summaryLabel.text
 
 
