@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE, of pretraining")
     parser.add_argument(
-        "--train", type=int, default=24, help="patients with all organs drawn that a linear map learns from"
+        "--train", type=int, default=30, help="patients with all organs drawn that a linear map learns from"
     )
     parser.add_argument("--held-out", type=int, default=33)
     parser.add_argument("--seeds", type=int, default=3)
