@@ -4,7 +4,7 @@
 
 Nothing of the encoder is trained. Patients that are scored were never seen, in pretraining or by the probe.
 `random` is the same net with random weights, another draw each seed; for pretrained weights a seed draws the
-patients and the cells that the linear map learns from.
+cells that the linear map learns from, and the patients where not all are wanted.
 """
 
 import argparse
