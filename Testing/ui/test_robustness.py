@@ -376,7 +376,7 @@ STOPS = {
     "answering": Stop(ask, click("ask", "sendButton"), 1.0, profile=""),
     "checking a sentence": Stop(check_while_written, stop_all, 0.1, profile="", scene="worked"),
     "showing the model's input": same_button("saw", "showButton", 0.2),
-    "making surfaces": same_button("region", "surfaceButton", 0.3),
+    "making surfaces": same_button("region", "surfaceButton", 0.05),
     "writing a page": same_button("report", "htmlButton", 1.5),
     "writing a PDF": Stop(click("report", "pdfButton"), click("report", "htmlButton"), 0.2),
     "looking at the worker": Stop(check_worker, click("model", "stopButton"), 0.2),
