@@ -3,9 +3,9 @@
     python -m ct3d.training.evaluate_threedme WHAT --data FOLDER --out FILE.json
 
 WHAT is one of these. position: where a crop lies in the body, by the coordinate head, by its slice's index in
-the scan, and by saying the mean place. orientation: scans as stored and mirrored on disk, through the
-product's own check. reconstruction: hidden voxels by the decoder and by inpainting, by their distance to the
-nearest visible one.
+the scan, and by saying the mean place. places: where the card's anchors lie in whole scans. orientation:
+scans as stored and mirrored on disk, through the product's own check. reconstruction: hidden voxels by the
+decoder and by inpainting, by their distance to the nearest visible one.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from ct3d.models.spatial_ssl import UNIT_MM
 from ct3d.models.threedme import PATCH
 from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.pipeline.job import build_model
-from ct3d.pipeline.locate import verdicts
+from ct3d.pipeline.locate import placed, verdicts
 from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, crop
 from ct3d.pipeline.whole_scan import AXES, encoded, margins, points_mm, whole_scan
 from ct3d.training.build_corpus import HELD_OUT, read_scan, with_air
 from ct3d.training.inpainting import linear
-from ct3d.training.openkbp import cases, open_case
+from ct3d.training.openkbp import LANDMARKS, cases, open_case
 from ct3d.training.probe_threedme import mean_shape, spread
 from ct3d.training.progressive_masking import hidden
 from ct3d.training.reconstruction_figure import draw
@@ -44,7 +44,7 @@ BINS_MM = [0, 8, 16, 24, 32, 48, 64, 128]  # of the distance to the nearest visi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the shared encoder on held-out CTs.")
-    parser.add_argument("what", choices=["position", "orientation", "reconstruction"])
+    parser.add_argument("what", choices=list(MEASURES))
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/ and others")
     parser.add_argument("--samples", type=Path, default=Path.home() / ".cache" / "ct3d" / "samples")
     parser.add_argument("--card", default="threedme_tiny")
@@ -53,9 +53,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     card = load_card(given.card)
-    run = {"position": position, "orientation": orientation, "reconstruction": reconstruction}[given.what]
     found = {"card": card.id, "weights_sha256": card.weights.sha256, "date": date.today().isoformat()}
-    found |= run(build_model(card), card, given)
+    found |= MEASURES[given.what](build_model(card), card, given)
     given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
     if given.what == "reconstruction":
         draw(found, given.out.with_suffix(".png"))
@@ -123,6 +122,28 @@ def _affine(x, y):
     """Least squares."""
     linear_map, *_ = np.linalg.lstsq(np.c_[x, np.ones(len(x))], y, rcond=None)
     return lambda values: np.c_[values, np.ones(len(values))] @ linear_map
+
+
+def places(model: Any, card: Any, given: argparse.Namespace) -> dict[str, Any]:
+    """Error of the card's anchors in whole scans, mm, and in what share their radii hold."""
+    anchors = card.position.anchors
+    wanted = np.array([anchors[name].place_mm for name in LANDMARKS])
+    errors = []
+    for path in cases(given.data / "openkbp" / "validation")[: given.patients]:
+        case = open_case(path)
+        scan = whole_scan(with_air(case))
+        found = placed(points_mm(model, scan, encoded(model, scan)), scan.cells_ras, wanted)
+        errors.append(np.linalg.norm(found - case.landmarks_ras, axis=1))
+    off, radii = np.array(errors), np.array([anchors[name].radius_mm for name in LANDMARKS])
+    known = np.isfinite(off)
+    return {
+        "patients": len(off),
+        "places": int(known.sum()),
+        "median_error_mm": round(float(np.median(off[known])), 1),
+        "ninety_percent_mm": round(float(np.quantile(off[known], 0.9)), 1),
+        "radii_hold": round(float((off <= radii)[known].mean()), 3),
+        "median_by_place_mm": dict(zip(LANDMARKS, np.nanmedian(off, 0).round(1).tolist())),
+    }
 
 
 def orientation(model: Any, card: Any, given: argparse.Namespace) -> dict[str, Any]:
@@ -216,6 +237,14 @@ def _curves(ways):
         told[way]["by_distance"] = [round(float(s / c), 1) if c else None for s, c in zip(sums, counts)]
     is_better = whole["decoder"] < whole["inpainting"]
     return told | {"scans": len(is_better), "decoder_better": int(is_better.sum())}
+
+
+MEASURES = {
+    "position": position,
+    "places": places,
+    "orientation": orientation,
+    "reconstruction": reconstruction,
+}
 
 
 if __name__ == "__main__":
