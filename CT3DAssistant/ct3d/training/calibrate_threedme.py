@@ -35,6 +35,8 @@ NEAR_MM = 20.0  # cells this near a landmark say where the head places it
 COVERED = 0.9  # share of patients whose landmark the radius holds
 TRUSTED = 0.98  # share of scans stored right that must not be called mirrored
 LEAST_MARGIN = 0.02
+ABLE = 0.9  # share of scans stored right that must look so, or the axis is never judged
+NEVER = 10.0  # no margin is as large
 FEWEST = 10  # patients with a landmark that make it an anchor; the rest only tell parts of the body apart
 PATIENTS = 60
 CHESTS = (
@@ -112,15 +114,22 @@ def calibrated(model: Any, known: list[tuple[Volume, dict[str, np.ndarray]]]) ->
         seen.append((scan, points_mm(model, scan, encoded(model, scan)), points))
     names = [name for name in (*LANDMARKS, *CHEST_LANDMARKS) if any(name in each[2] for each in seen)]
     places = {name: _place(name, seen) for name in names}
-    wrong = -np.array([margins(model, scan, points) for scan, points, _ in seen])
+    found = np.array([margins(model, scan, points) for scan, points, _ in seen])
     common = [name for name in names if sum(name in each[2] for each in seen) >= FEWEST]
     anchors = {name: _anchor(name, places[name], seen) for name in common}
     return {
         "basis": f"{len(known)} CTs of the training set; landmarks of OpenKBP, in the chest those of rules",
-        "least_margins": [round(max(LEAST_MARGIN, each), 3) for each in np.quantile(wrong, TRUSTED, axis=0)],
+        "least_margins": [_least(each) for each in found.T],
         "parts": _parts(places),
         "anchors": anchors,
     }
+
+
+def _least(found):
+    """The margin below which an axis isn't judged, from those of scans stored right."""
+    if (found > 0).mean() < ABLE:
+        return NEVER
+    return round(max(LEAST_MARGIN, float(np.quantile(-found, TRUSTED))), 3)
 
 
 def _place(name, seen):
