@@ -239,7 +239,7 @@ class AssistantLogic:
         remove_arrays(self.exchange_dir, keep=self._at_hand)
 
     def _wanted(self, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(task for task in tasks if task != OPTIONAL or self.profile.encoder)
+        return tuple(filter(self.profile.does, tasks))
 
     def _chain(self, volume_node, tasks, on_progress=None, on_text=None, *, fresh=False, **asked) -> Chain:
         refuse_input(volume_node)

@@ -174,11 +174,7 @@ def worker_line(error: AssistantError) -> Line:
 def questions(profile: Profile, volume: Volume) -> tuple[EstimateParams, ...]:
     """What to ask the worker's `estimate` for, to know what the whole analysis needs."""
     shape = tuple(int(n) for n in volume.array.shape)
-    return tuple(
-        EstimateParams(step, profile.card_of(step), shape)
-        for step in STEPS
-        if step != "locate" or profile.encoder
-    )
+    return tuple(EstimateParams(step, profile.card_of(step), shape) for step in filter(profile.does, STEPS))
 
 
 def whole_need(needs: Iterable[EstimateResult]) -> EstimateResult:

@@ -54,6 +54,10 @@ class Profile:
         ids = {role: getattr(self, role) for role in ROLES}
         return {role: load_card(card_id) for role, card_id in ids.items() if card_id}
 
+    def does(self, task: str) -> bool:
+        """Whether a task is part of its analyses; "locate" only where there is a card for it."""
+        return task != "locate" or bool(self.encoder)
+
     def card_of(self, task: str) -> str:
         """Id of the card that does a task; "" where it needs none."""
         cards = {"segment": self.segment, "landmarks": self.landmarks, "findings": self.findings}

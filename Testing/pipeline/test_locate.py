@@ -14,7 +14,7 @@ from ct3d.imaging.exchange import store_volume
 from ct3d.imaging.files import read_volume
 from ct3d.imaging.volume import Volume
 from ct3d.pipeline import locate
-from ct3d.pipeline.job import LocalJob
+from ct3d.pipeline.job import LocalJob, build_model
 from ct3d.pipeline.landmarks import far_off
 from ct3d.pipeline.whole_scan import AXES, encoded, margins, points_mm, slopes, whole_scan
 from ct3d.protocol.tasks import LocateParams
@@ -28,6 +28,11 @@ def a_scan():
     if not SAMPLE.is_file():
         pytest.skip("the sample slicerio is not here; `make test` fetches it")
     return read_volume(SAMPLE)[0]
+
+
+@pytest.fixture(scope="module")
+def a_model():
+    return build_model(load_card("threedme_tiny"))
 
 
 class KeepingJob(LocalJob):
@@ -87,21 +92,19 @@ def test_a_verdict_needs_its_margin():
     assert [each.axis for each in told] == ["right", "front", "up"]
 
 
-def test_margins_change_sign_where_the_volume_is_mirrored_on_disk(a_scan):
-    model = locate_model()
+def test_margins_change_sign_where_the_volume_is_mirrored_on_disk(a_scan, a_model):
     for n, axis in enumerate(AXES):
         turned = np.ascontiguousarray(np.flip(a_scan.array, 2 - _along(a_scan, n)))
-        own, other = (margins_of(model, each) for each in (a_scan, Volume(turned, a_scan.ijk_to_ras)))
+        own, other = (margins_of(a_model, each) for each in (a_scan, Volume(turned, a_scan.ijk_to_ras)))
         assert abs(own[n]) > 1e-3, axis
         assert own[n] == pytest.approx(-other[n], abs=0.25 * abs(own[n]) + 0.02), axis
 
 
-def test_a_scan_stored_another_way_round_has_the_same_margins(a_scan):
+def test_a_scan_stored_another_way_round_has_the_same_margins(a_scan, a_model):
     turn = np.diag([-1.0, 1.0, -1.0, 1.0])
     turn[:3, 3] = a_scan.array.shape[2] - 1, 0, a_scan.array.shape[0] - 1
     other = Volume(np.ascontiguousarray(a_scan.array[::-1, :, ::-1]), a_scan.ijk_to_ras @ turn)
-    model = locate_model()
-    np.testing.assert_allclose(margins_of(model, other), margins_of(model, a_scan), atol=0.01)
+    np.testing.assert_allclose(margins_of(a_model, other), margins_of(a_model, a_scan), atol=0.01)
 
 
 def test_the_task_tells_axes_parts_and_places_and_encodes_a_volume_once(a_scan, a_job, tmp_path):
@@ -129,12 +132,11 @@ def test_a_card_without_a_coordinate_head_is_refused(a_scan, a_job, tmp_path):
         locate.run(LocateParams(store_volume(a_scan, tmp_path), "anatomy_rules"), a_job)
 
 
-def test_a_stop_is_heeded_between_looks(a_scan, a_job):
+def test_a_stop_is_heeded_between_looks(a_scan, a_job, a_model):
     a_job.cancelled = True
-    model = locate_model()
     scan = whole_scan(a_scan)
     with pytest.raises(TaskCancelled):
-        margins(model, scan, points_mm(model, scan, encoded(model, scan)), a_job.check)
+        margins(a_model, scan, points_mm(a_model, scan, encoded(a_model, scan)), a_job.check)
 
 
 def test_a_landmark_far_from_where_it_should_lie_is_told_and_not_moved():
@@ -160,12 +162,6 @@ def test_the_shipped_card_names_places_and_limits():
         for name in ("brainstem_inferior_end", "larynx_centroid", "esophagus_superior_end")
     ]
     assert ups == sorted(ups, reverse=True)
-
-
-def locate_model():
-    from ct3d.pipeline.job import build_model
-
-    return build_model(load_card("threedme_tiny"))
 
 
 def margins_of(model, volume):

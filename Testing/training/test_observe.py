@@ -11,6 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_pretraining import SMALL
 
 from ct3d.imaging.volume import Volume
 from ct3d.pipeline.whereabouts import Whereabouts
@@ -24,7 +25,6 @@ from ct3d.training.views import Layout
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SOURCES = Path(__file__).parents[2] / "CT3DAssistant"
-SMALL = {"dim": 48, "depth": 1, "stem": [8, 12, 24], "window": [3, 3, 3], "decoder_dim": 32}
 NAMES = ("gap", "arrows", "parts")
 
 

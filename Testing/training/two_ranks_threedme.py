@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
+from test_pretraining import SMALL
 
 from ct3d.training.corpus import Corpus, Study, as_bytes
 from ct3d.training.distributed import average_gradients
@@ -18,7 +19,6 @@ from ct3d.training.loop import Schedule
 from ct3d.training.train_threedme import Pretrained, Recipe, config_of, losses, sampler_of, train
 from ct3d.training.views import Layout, Views
 
-SMALL = {"dim": 48, "depth": 1, "stem": [8, 12, 24], "window": [3, 3, 3], "decoder_dim": 32}
 RECIPE = Recipe(
     seed=5,
     schedule=Schedule(2, warm_up=1, is_bf16=False, average=0.5, average_from=0.2),

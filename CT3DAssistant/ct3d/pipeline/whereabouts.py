@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ct3d.cards import ModelCard
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.volume import Volume, ras_from_kji
+from ct3d.models.layers import Size3
 from ct3d.models.spatial_ssl import (
     CHUNK,
     UNIT_MM,
@@ -110,7 +111,7 @@ def whereabouts(volume: Volume, model: SharedEncoder, views: int = VIEWS) -> Whe
     view = body_view(volume, (VIEW_MM,) * 3)
     corners = _corners(view.body, views)
     image = torch.from_numpy(as_seen(view.seen.array))
-    crops = torch.stack([crop(image, corner) for corner in corners])[:, None]
+    crops = crops_of(image, corners)
     spacing = torch.full((1, 3), VIEW_MM)
     maps = [model.encoder(part, spacing.expand(len(part), 3)) for part in crops.split(BATCH)]
     seen = model.spatial.views(torch.cat([each.f8 for each in maps]))[None]
@@ -146,10 +147,11 @@ def _corners(body: np.ndarray, count: int) -> np.ndarray:
     return np.array(chosen) - np.array(VIEW_KJI) // 2
 
 
-def crop(image: Tensor, corner: np.ndarray) -> Tensor:
-    """(D, H, W) of the view that begins at a voxel; air beyond the scan."""
-    padded = F.pad(image, [side for size in reversed(VIEW_KJI) for side in (size, size)], value=-1.0)
-    return padded[tuple(slice(c + n, c + 2 * n) for c, n in zip(corner.tolist(), VIEW_KJI))]
+def crops_of(image: Tensor, corners: np.ndarray, shape_kji: Size3 = VIEW_KJI) -> Tensor:
+    """(V, 1, D, H, W) of an image (K, J, I): views that begin at voxels (V, 3); air beyond the image."""
+    padded = F.pad(image, [side for size in reversed(shape_kji) for side in (size, size)], value=-1.0)
+    boxes = [tuple(slice(c + n, c + 2 * n) for c, n in zip(corner, shape_kji)) for corner in corners.tolist()]
+    return torch.stack([padded[box] for box in boxes])[:, None]
 
 
 def _parts(head: SpatialHead, f4: Tensor, centers_kji: np.ndarray):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ct3d.imaging.files import read_volume
@@ -20,10 +19,11 @@ from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_kji
 from ct3d.models.adaptation import freeze
 from ct3d.models.threedme import LOW_HU, MULTIPLE, Encoder, Features
 from ct3d.pipeline.encoder_input import BodyView, as_seen, body_view
+from ct3d.pipeline.whereabouts import crops_of
 from ct3d.training import State
 from ct3d.training.build_corpus import with_air
 from ct3d.training.openkbp import LandmarkCase, cases, open_case, organs_of
-from ct3d.training.probe_threedme import SPACING_MM, Patient, mean_shape, patient
+from ct3d.training.probe_threedme import SPACING_MM, Patient, mean_shape, patient, shift_mm
 
 CROP_KJI = (48, 64, 64)
 CROPS = 6  # of a patient
@@ -125,8 +125,7 @@ def subject(path: Path, shape: np.ndarray) -> Subject:
     view = body_view(with_air(case), (SPACING_MM,) * 3, case.known)
     crops, corners = random_crops(view, np.random.default_rng(zlib.crc32(case.id.encode())))
     middles = ras_from_kji(corners + (np.array(CROP_KJI) - 1) / 2, view.seen.ijk_to_ras)
-    known = np.isfinite(case.landmarks_ras[:, 0])
-    height_mm = (case.landmarks_ras - shape)[known].mean(0)[2]
+    height_mm = shift_mm(case.landmarks_ras, shape)[2]
     heights = torch.from_numpy(middles[:, 2] - height_mm).float()
     return Subject(patient(path), crops, states_of(case, view, corners), heights)
 
@@ -140,11 +139,7 @@ def random_crops(view: BodyView, rng: np.random.Generator) -> tuple[Tensor, np.n
     spare = np.array(view.body.shape) - size
     middles = inside[rng.integers(len(inside), size=CROPS)]
     corners = np.clip(middles - size // 2, np.minimum(spare, 0), np.maximum(spare, 0))
-    image = F.pad(
-        torch.from_numpy(as_seen(view.seen.array)), np.repeat(CROP_KJI[::-1], 2).tolist(), value=-1.0
-    )
-    boxes = [tuple(slice(c + n, c + 2 * n) for c, n in zip(corner, CROP_KJI)) for corner in corners]
-    return torch.stack([image[box] for box in boxes])[:, None], corners
+    return crops_of(torch.from_numpy(as_seen(view.seen.array)), corners, CROP_KJI), corners
 
 
 def states_of(case: LandmarkCase, view: BodyView, corners: np.ndarray) -> Tensor:

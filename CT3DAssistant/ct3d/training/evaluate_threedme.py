@@ -27,12 +27,12 @@ from ct3d.models.threedme import PATCH
 from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.pipeline.job import build_model
 from ct3d.pipeline.locate import placed, verdicts
-from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, crop
+from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, crops_of
 from ct3d.pipeline.whole_scan import AXES, encoded, margins, points_mm, whole_scan
 from ct3d.training.build_corpus import HELD_OUT, read_scan, with_air
 from ct3d.training.inpainting import linear
 from ct3d.training.openkbp import LANDMARKS, cases, open_case
-from ct3d.training.probe_threedme import mean_shape, spread
+from ct3d.training.probe_threedme import mean_shape, shift_mm, spread
 from ct3d.training.progressive_masking import hidden
 from ct3d.training.reconstruction_figure import draw
 
@@ -99,8 +99,7 @@ def position(model: Any, _card: Any, given: argparse.Namespace) -> dict[str, Any
 def _patient(path, shape):
     """The body at 4 mm, and what brings its places among the mean landmarks."""
     case = open_case(path)
-    known = np.isfinite(case.landmarks_ras[:, 0])
-    return body_view(with_air(case), (VIEW_MM,) * 3, case.known), (case.landmarks_ras - shape)[known].mean(0)
+    return body_view(with_air(case), (VIEW_MM,) * 3, case.known), shift_mm(case.landmarks_ras, shape)
 
 
 @torch.inference_mode()
@@ -111,7 +110,7 @@ def _crops(patient, model, rng):
     middles = inside[rng.integers(len(inside), size=CROPS)]
     corners = middles - np.array(VIEW_KJI) // 2
     image = torch.from_numpy(as_seen(view.seen.array))
-    crops = torch.stack([crop(image, corner) for corner in corners])[:, None]
+    crops = crops_of(image, corners)
     features = model.encoder(crops, torch.full((len(crops), 3), VIEW_MM))
     points = UNIT_MM * model.spatial.points(model.spatial.views(features.f8)).flip(-1).numpy()
     places = ras_from_kji(corners + (np.array(VIEW_KJI) - 1) / 2, view.seen.ijk_to_ras) - shift

@@ -144,8 +144,7 @@ def features_of(net: Encoder, each: Patient, shape: np.ndarray) -> tuple[Tensor,
     finer = [F.interpolate(part, size=size, mode="trilinear", align_corners=False) for part in parts[1:]]
     maps = torch.cat([parts[0], *finer], 1)[0].flatten(1).T
     body = F.avg_pool3d((each.image > -0.99).float(), 8).flatten() > 0.5
-    known = np.isfinite(each.landmarks_ras[:, 0])
-    shift = each.middle_ras - (each.landmarks_ras - shape)[known].mean(0)
+    shift = each.middle_ras - shift_mm(each.landmarks_ras, shape)
     there = features.grid_mm(8)[0].flip(-1).reshape(-1, 3) + torch.tensor(shift, dtype=torch.float32)
     return maps, features.f8[0].flatten(1).T[body], there[body]
 
@@ -194,6 +193,12 @@ def mean_shape(landmarks: list[np.ndarray]) -> np.ndarray:
         shifted = [each - np.nanmean(each - shape, 0) for each in landmarks]
         shape = np.nanmean(shifted, 0)
     return shape - shape.mean(0)
+
+
+def shift_mm(landmarks_ras: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """(3,) by which a patient's landmarks (L, 3) lie off the mean shape; unknown ones don't count."""
+    known = np.isfinite(landmarks_ras[:, 0])
+    return (landmarks_ras - shape)[known].mean(0)
 
 
 def _scaled(x):

@@ -182,7 +182,7 @@ def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path, *, watch: bo
 
 
 def begin_from(net: Pretrained, given: dict[str, Tensor]) -> None:
-    """Take over weights; those without a decoder, which the product doesn't need, leave it random."""
+    """Take over weights; the first ones had no decoder, which then stays random."""
     own = {name: each for name, each in net.state_dict().items() if name.startswith(("decoder.", "aux."))}
     net.load_state_dict(own | given)
 
