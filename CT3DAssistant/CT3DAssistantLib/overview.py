@@ -3,6 +3,7 @@
 from ct3d.case import Case, ScanCheck
 from CT3DAssistantLib.chain import TITLES
 from CT3DAssistantLib.logic import left_of
+from CT3DAssistantLib.profiles import Profile
 
 AXES = {"up": "up–down", "front": "front–back", "right": "left–right"}
 FAILED = "_failed"  # ends the id of a flag that notes a step which broke
@@ -38,9 +39,9 @@ def broken_steps(case: Case) -> tuple[tuple[str, str], ...]:
     return tuple((TITLES.get(flag.id.removesuffix(FAILED), flag.id), flag.text) for flag in broken)
 
 
-def steps_left(case: Case) -> tuple[str, ...]:
-    """Titles of the steps that `logic.resume` would do."""
-    return tuple(TITLES[task] for task in left_of(case))
+def steps_left(case: Case, profile: Profile) -> tuple[str, ...]:
+    """Titles of the steps that `logic.resume` would do with a profile."""
+    return tuple(TITLES[task] for task in left_of(case) if profile.does(task))
 
 
 def persons_work(case: Case | None) -> str:

@@ -10,8 +10,9 @@ from ct3d.errors import InvalidRequest, WorkerLost
 from ct3d.imaging.volume import Volume
 from ct3d.protocol.messages import Device, HelloResult
 from ct3d.protocol.tasks import EstimateResult
+from CT3DAssistantLib.chain import TITLES
 from CT3DAssistantLib.logic import ANALYSIS, left_of
-from CT3DAssistantLib.overview import broken_steps, duration, persons_work, summary
+from CT3DAssistantLib.overview import broken_steps, duration, persons_work, steps_left, summary
 from CT3DAssistantLib.preflight import (
     Preflight,
     device_line,
@@ -186,8 +187,12 @@ def test_what_is_left_of_an_analysis_begins_with_the_first_step_that_is_missing_
     assert left_of(whole) == ()
     assert left_of(failed(whole, "measure", "it died")) == ("measure", "findings", "report")
     assert left_of(a_case(provenance=(a_step("segment"),))) == ANALYSIS[3:]  # not every profile locates
-    assert left_of(failed(whole, "locate", "no torch")) == ANALYSIS[2:]
+    without = failed(whole, "locate", "no torch")
+    assert left_of(without) == ANALYSIS[2:]
     assert left_of(a_case()) == ()
+    told = {name: steps_left(without, profile_of(name)) for name in ("", "hsenet")}
+    assert told["hsenet"] == tuple(TITLES[task] for task in ANALYSIS[2:])
+    assert told[""] == told["hsenet"][1:]  # it has no encoder to locate with
 
 
 def test_an_overview_counts_findings_and_warnings_and_names_broken_steps():

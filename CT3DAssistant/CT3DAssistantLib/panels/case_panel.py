@@ -117,7 +117,7 @@ class CasePanel(Panel):
             lines.append(escape(range_words(case.qc)))
         for title, told in broken_steps(case) if case else ():
             lines.append(f"<b>✖ {escape(title)}</b>: {escape(told)}")
-        left = steps_left(case) if case and not self._is_busy else ()
+        left = steps_left(case, self.workspace.profile) if case and not self._is_busy else ()
         if left:
             lines.append(escape(_("Not done yet: {steps}.").format(steps=", ".join(left))))
         self.ui.summaryLabel.text = "".join(f"<p style='margin:2px 0'>{line}</p>" for line in lines)
