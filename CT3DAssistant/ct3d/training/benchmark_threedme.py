@@ -19,9 +19,11 @@ import torch
 from ct3d.training.benchmark_data import Kept, Material, read
 from ct3d.training.benchmark_tasks import TASKS
 from ct3d.training.probe_threedme import encoder, spread
+from ct3d.training.program import ended
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Measure every kind of features; gives the exit code."""
     parser = argparse.ArgumentParser(description="Small heads on frozen features.")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/ and others")
     parser.add_argument("--samples", type=Path, default=Path.home() / ".cache" / "ct3d" / "samples")
@@ -32,8 +34,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
+    return ended(lambda: _run(given))
+
+
+def _run(given):
     material = read(given.data, given.samples, given.train, given.held_out)
     named = {"random": None} | dict(each.split("=", 1) for each in given.weights)
     result = about(given, material)
@@ -74,4 +80,4 @@ def scored(task: str, kept: list[Kept]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -21,6 +21,7 @@ from ct3d.pipeline.encoder_input import body_view
 from ct3d.training.corpus import SIDE, Study, as_bytes, save
 from ct3d.training.openkbp import LandmarkCase, cases, open_case
 from ct3d.training.places import find_scan
+from ct3d.training.program import ended
 
 FINEST_MM = 2.5
 LOWEST_OPENKBP_HU = -495  # that data set ends at -500 HU; what lies there may be lung or air
@@ -42,13 +43,14 @@ HELD_OUT = (
 )
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Build the corpus; gives the exit code."""
     parser = argparse.ArgumentParser(description="Put CTs into one file to pretrain on.")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/ and others")
     parser.add_argument("--samples", type=Path, default=Path.home() / ".cache" / "ct3d" / "samples")
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    save(list(collect(arguments.data, arguments.samples)), arguments.out)
+    given = parser.parse_args(argv)
+    return ended(lambda: save(list(collect(given.data, given.samples)), given.out))
 
 
 def collect(data: Path, samples: Path) -> Iterator[Study]:
@@ -103,4 +105,4 @@ def read_scan(name: str, data: Path, samples: Path) -> Volume:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

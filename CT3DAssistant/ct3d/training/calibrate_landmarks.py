@@ -10,7 +10,6 @@ validation is therefore told twice: by the card's own radii, and leaving out one
 """
 
 import argparse
-import json
 import logging
 import math
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ct3d.cards import LandmarkShape, ModelCard, cards_folder
-from ct3d.errors import AssistantError, InvalidRequest
+from ct3d.errors import InvalidRequest
 from ct3d.pipeline.landmark_shape import SIGNS, fitted_shape
 from ct3d.training.calibration import fit_presence, left_one_out
 from ct3d.training.card_file import with_landmark_values, with_table
@@ -38,6 +37,7 @@ from ct3d.training.evaluate_landmarks import (
 )
 from ct3d.training.fields_of_view import FieldOfView
 from ct3d.training.openkbp import LANDMARKS, LandmarkCase, cases
+from ct3d.training.program import ended
 from ct3d.training.scores import Finder, product, score
 from ct3d.training.train_h3denet import find_scan, read_negative, read_recipe
 
@@ -75,13 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     """Calibrate and write; gives the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     given = _parser().parse_args(argv)
-    try:
-        told = _run(given)
-    except AssistantError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
-    sys.stdout.write(json.dumps(told, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return 0
+    return ended(lambda: _run(given), errors_to=sys.stderr)  # the Makefile keeps standard output in a file
 
 
 def _run(given):

@@ -10,7 +10,6 @@ A baseline that a recipe trained is measured alike: --recipe FILE --weights FILE
 
 import argparse
 import hashlib
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -23,12 +22,13 @@ import numpy as np
 from torch import nn
 
 from ct3d.cards import ModelCard, find_weights, load_card
-from ct3d.errors import AssistantError, InvalidRequest, WeightsMissing
+from ct3d.errors import InvalidRequest, WeightsMissing
 from ct3d.pipeline.landmark_net import build_net, load_weights
 from ct3d.training import State
 from ct3d.training.fields_of_view import FieldOfView, random_views, whole
 from ct3d.training.metrics import Scored, landmark_metrics, pooled_metrics, presence_metrics
 from ct3d.training.openkbp import LANDMARKS, cases, open_case
+from ct3d.training.program import ended
 from ct3d.training.scores import Finder, Scores, mean_position, middle, product, score
 
 CLEAR_MM = 10.0  # a landmark farther than this from the cut lies plainly inside or outside
@@ -42,16 +42,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run one evaluation; gives the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     given = _parser().parse_args(argv)
-    try:
-        card, net, weights = model_of(given)
-        found = evaluate(cases(given.data), card, product(net, card), seed=given.seed, crops=given.crops)
-        found |= {"card_id": card.id, "weights_sha256": weights, "recipe": given.recipe and given.recipe.stem}
-        told = json.dumps(found, indent=1, sort_keys=True, allow_nan=False)
-    except AssistantError as error:
-        sys.stdout.write(json.dumps({"error": {"code": error.code, "message": str(error)}}) + "\n")
-        return error.exit_code
-    sys.stdout.write(told + "\n")
-    return 0
+    return ended(lambda: _run(given))
+
+
+def _run(given):
+    card, net, weights = model_of(given)
+    found = evaluate(cases(given.data), card, product(net, card), seed=given.seed, crops=given.crops)
+    return found | {
+        "card_id": card.id,
+        "weights_sha256": weights,
+        "recipe": given.recipe and given.recipe.stem,
+    }
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

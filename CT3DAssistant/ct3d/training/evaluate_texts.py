@@ -15,7 +15,6 @@ One object a line; unknown keys are errors; "id" may name a line and changes not
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -25,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from ct3d.errors import AssistantError, InvalidRequest
+from ct3d.errors import InvalidRequest
 from ct3d.training.json_lines import read_lines
 from ct3d.training.label_metrics import CT_RATE, label_scores
+from ct3d.training.program import ended
 from ct3d.training.retrieval_metrics import likeness, recall
 from ct3d.training.text_metrics import place_scores, text_scores
 
@@ -72,13 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     given = _parser().parse_args(argv)
     measures = {"report": of_reports, "vqa": of_answers, "retrieval": of_retrieval}
-    try:
-        told = json.dumps(measures[given.what](given.file), indent=1, sort_keys=True, allow_nan=False)
-    except AssistantError as error:
-        sys.stdout.write(json.dumps({"error": {"code": error.code, "message": str(error)}}) + "\n")
-        return error.exit_code
-    sys.stdout.write(told + "\n")
-    return 0
+    return ended(lambda: measures[given.what](given.file))
 
 
 def of_reports(path: Path) -> dict[str, Any]:

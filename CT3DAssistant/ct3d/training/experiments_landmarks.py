@@ -9,7 +9,6 @@ the error of those that are still there, and of telling which are?
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from ct3d.errors import AssistantError
 from ct3d.training import State
 from ct3d.training.evaluate_landmarks import (
     add_model_options,
@@ -33,6 +31,7 @@ from ct3d.training.fields_of_view import SIDES, FieldOfView, crop, generator, wh
 from ct3d.training.metrics import pooled_metrics, presence_metrics
 from ct3d.training.openkbp import cases, open_case
 from ct3d.training.outlines import ALTERATIONS, altered
+from ct3d.training.program import ended
 from ct3d.training.scores import Finder, Scores, mean_position, product, score
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # of a case's known landmarks, to be cut off
@@ -44,17 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run one experiment; gives the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     given = _parser().parse_args(argv)
-    try:
-        card, net, weights = model_of(given)
-        paths = cases(given.data)
-        found = given.run(paths, product(net, card), given)
-    except AssistantError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
+    return ended(lambda: _run(given), errors_to=sys.stderr)  # the Makefile keeps standard output in a file
+
+
+def _run(given):
+    card, net, weights = model_of(given)
+    paths = cases(given.data)
+    found = given.run(paths, product(net, card), given)
     found |= {"card_id": card.id, "weights_sha256": weights, "date": datetime.now(UTC).date().isoformat()}
-    found |= {"cases": {"count": len(paths), "sha256": fingerprint(paths)}, "seed": given.seed}
-    sys.stdout.write(json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return 0
+    return found | {"cases": {"count": len(paths), "sha256": fingerprint(paths)}, "seed": given.seed}
 
 
 def missing(paths: list[Path], find: Finder, *, seed: int, repeats: int) -> dict[str, Any]:

@@ -8,15 +8,14 @@ outline.json, as the programs printed them. A table whose JSON isn't there stays
 
 import argparse
 import json
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
-from ct3d.errors import AssistantError, InvalidRequest
+from ct3d.errors import InvalidRequest
 from ct3d.training.documents import fill, table
 from ct3d.training.landmark_figures import draw_hits, draw_missing
 from ct3d.training.openkbp import LANDMARKS
+from ct3d.training.program import ended
 
 MODELS = {  # the last three: 3000 steps each
     "h3denet": "H3DE-Net, shipped: 7500 steps",
@@ -39,19 +38,11 @@ MISSING_FIGURE = (
     "![Error and presence by the share of landmarks outside the field of view](images/landmarks_missing.png)"
 )
 
-log = logging.getLogger("landmark_pages")
-
 
 def main(argv: list[str] | None = None) -> int:
     """Fill the page; gives the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     given = _parser().parse_args(argv)
-    try:
-        fill_page(given.page, given.results)
-    except AssistantError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        return error.exit_code
-    return 0
+    return ended(lambda: fill_page(given.page, given.results))
 
 
 def fill_page(page: Path, results: Path) -> None:

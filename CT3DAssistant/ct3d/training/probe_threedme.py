@@ -27,6 +27,7 @@ from ct3d.models.threedme import LOW_HU, Encoder
 from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.training.build_corpus import with_air
 from ct3d.training.openkbp import ORGANS, cases, open_case, organs_of
+from ct3d.training.program import ended
 
 SPACING_MM = 3.0
 WINDOW_KJI = (64, 96, 96)
@@ -56,7 +57,8 @@ class Patient:
     landmarks_ras: np.ndarray
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Probe every kind of features; gives the exit code."""
     parser = argparse.ArgumentParser(description="Linear probes of frozen features.")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE, of pretraining")
@@ -67,31 +69,35 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    paths = cases(arguments.data / "openkbp" / "train")
+    given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
+    return ended(lambda: _run(given))
+
+
+def _run(given):
+    paths = cases(given.data / "openkbp" / "train")
     shape = mean_shape([open_case(path).landmarks_ras for path in paths])
     own = [patient(path) for path in paths if organs_of(path)[1].all()]  # others say nothing of some organ
-    held_out = [patient(path) for path in cases(arguments.data / "openkbp" / "validation")]
-    held_out = held_out[: arguments.held_out]
-    named = dict(each.split("=", 1) for each in arguments.weights)
+    held_out = [patient(path) for path in cases(given.data / "openkbp" / "validation")]
+    held_out = held_out[: given.held_out]
+    named = dict(each.split("=", 1) for each in given.weights)
     found = {}
     for name in ("random", *named):
         seeds = []
-        for seed in range(arguments.seeds):
+        for seed in range(given.seeds):
             net = encoder(named.get(name), seed)
-            chosen = np.random.default_rng(seed).permutation(len(own))[: arguments.train]
+            chosen = np.random.default_rng(seed).permutation(len(own))[: given.train]
             seeds.append(probe(net, [own[n] for n in chosen], held_out, shape, seed))
         found[name] = {key: spread([each[key] for each in seeds]) for key in seeds[0]}
         result = {
             "data": "OpenKBP, head and neck; expert contours",
-            "patients": {"learned_from": arguments.train, "scored": len(held_out)},
-            "seeds": arguments.seeds,
+            "patients": {"learned_from": given.train, "scored": len(held_out)},
+            "seeds": given.seeds,
             "date": date.today().isoformat(),
             "window": {"kji": WINDOW_KJI, "spacing_mm": SPACING_MM},
             "features": found,
         }
-        arguments.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        given.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
 def encoder(file: str | None, seed: int) -> Encoder:
@@ -274,4 +280,4 @@ def spread(values: list[float]) -> dict[str, float | list[float]]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -3,11 +3,12 @@
     python -m ct3d.training.watch CT --out FOLDER
 
 Prints one JSON object. Nothing here needs truth but the header's: see pipeline.whereabouts.
+A scan too small for a score doesn't get it.
 """
 
 import argparse
-import json
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 from ct3d.cards import load_card
-from ct3d.errors import AssistantError
 from ct3d.imaging.files import read_volume
 from ct3d.models.spatial_ssl import CHUNK
 from ct3d.pipeline.job import build_model
 from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, Whereabouts, whereabouts
+from ct3d.training.program import ended
 
 RESEARCH = "Research use only."
 TRUE, FOUND, NEAR, FAR = "#2a6fbb", "#d1495b", "#2a9d63", "#c77d1e"
@@ -39,21 +40,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--card", default="threedme_tiny")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(argv)
-    try:
-        model = build_model(load_card(given.card))
-        log.info("Reading the scan")
-        volume, _ = read_volume(given.scan)
-        log.info("Looking at parts of it")
-        found = whereabouts(volume, model)
-    except AssistantError as error:
-        sys.stdout.write(json.dumps({"error": {"code": error.code, "message": str(error)}}) + "\n")
-        return error.exit_code
+    return ended(lambda: _run(given))
+
+
+def _run(given):
+    model = build_model(load_card(given.card))
+    log.info("Reading the scan")
+    volume, _ = read_volume(given.scan)
+    log.info("Looking at parts of it")
+    found = whereabouts(volume, model)
     log.info("Drawing")
     given.out.mkdir(parents=True, exist_ok=True)
     files = draw(found, given.out)
-    told = {"card": given.card, "scores": found.scores(), "slopes": slopes(found), "files": files}
-    sys.stdout.write(json.dumps(told, indent=1, sort_keys=True) + "\n")
-    return 0
+    scores = {name: value for name, value in found.scores().items() if not math.isnan(value)}  # a small scan
+    return {"card": given.card, "scores": scores, "slopes": slopes(found), "files": files}
 
 
 def slopes(found: Whereabouts) -> dict[str, float]:
