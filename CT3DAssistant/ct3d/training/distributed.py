@@ -20,11 +20,17 @@ def ranks() -> int:
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Give every rank the mean of all ranks' gradients, in place; nothing where there is one process.
 
-    A parameter that has none on this rank counts as 0.
+    A parameter that has none on this rank counts as 0; one that has none on any rank is left without.
     """
     if not _are_many():
         return
-    for each in parameters:
+    parameters = list(parameters)
+    has = torch.tensor([each.grad is not None for each in parameters], dtype=torch.float32)
+    has = has.to(parameters[0].device)
+    dist.all_reduce(has)
+    for each, count in zip(parameters, has.tolist()):
+        if not count:
+            continue
         if each.grad is None:
             each.grad = torch.zeros_like(each)
         dist.all_reduce(each.grad)
