@@ -197,7 +197,7 @@ class AxisCheck:
 
     axis: Literal["right", "front", "up"]
     verdict: Literal["agrees", "mirrored", "untold"]
-    margin: float  # how much better the scan fits as stored than its mirror image; 0: alike
+    margin: float  # how much better the scan fits as stored than mirrored; see `pipeline.whole_scan.margins`
 
 
 @dataclass(frozen=True)

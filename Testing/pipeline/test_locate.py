@@ -14,10 +14,22 @@ from ct3d.imaging.exchange import store_volume
 from ct3d.imaging.files import read_volume
 from ct3d.imaging.volume import Volume
 from ct3d.pipeline import locate
+from ct3d.pipeline.chest_look import LOOK_KJI, LOOK_MM, LUNG_HU
+from ct3d.pipeline.encoder_input import body_view
 from ct3d.pipeline.job import LocalJob, build_model
 from ct3d.pipeline.landmarks import far_off
-from ct3d.pipeline.whole_scan import AXES, encoded, margins, points_mm, slopes, whole_scan
+from ct3d.pipeline.whole_scan import (
+    AXES,
+    chest_looks,
+    encoded,
+    margins,
+    points_mm,
+    side_margin,
+    slopes,
+    whole_scan,
+)
 from ct3d.protocol.tasks import LocateParams
+from ct3d.training.calibrate_threedme import NEVER
 
 SAMPLE = Path.home() / ".cache" / "ct3d" / "samples" / "slicerio" / "CTChest4.nrrd"
 SPEC = PositionSpec("made up", (0.1, 0.1, 0.1), parts={"neck": 50.0, "chest": -60.0, "abdomen": -1000.0})
@@ -96,8 +108,37 @@ def test_margins_change_sign_where_the_volume_is_mirrored_on_disk(a_scan, a_mode
     for n, axis in enumerate(AXES):
         turned = np.ascontiguousarray(np.flip(a_scan.array, 2 - _along(a_scan, n)))
         own, other = (margins_of(a_model, each) for each in (a_scan, Volume(turned, a_scan.ijk_to_ras)))
-        assert abs(own[n]) > 1e-3, axis
+        assert own[n] > 1e-3, axis
         assert own[n] == pytest.approx(-other[n], abs=0.25 * abs(own[n]) + 0.02), axis
+
+
+def test_sides_are_told_from_looks_at_the_chest_alone(a_scan):
+    view = whole_scan(a_scan).coarse
+    looks = chest_looks(view)
+    assert looks.shape[1:] == (1, *LOOK_KJI)
+    assert 2 <= len(looks) <= 4  # half a look of 128 mm apart, over some 240 mm of lungs
+    assert all((each < LUNG_HU / 1000).float().mean() > 0.1 for each in looks)
+    assert looks.max() > 0.3  # bone
+
+
+def test_where_no_chest_is_shown_its_sides_are_not_told(a_model):
+    hu = np.full((30, 40, 40), -1000, np.int16)
+    hu[:, 6:34, 6:34] = 40
+    assert side_margin(a_model, whole_scan(Volume(hu, np.diag([5.0, 5.0, 5.0, 1.0])))) == 0.0
+
+
+def test_the_mirror_image_of_a_scan_is_looked_at_the_other_way_round(a_scan):
+    turned = np.ascontiguousarray(np.flip(a_scan.array, 2 - _along(a_scan, 0)))
+    own, other = (
+        chest_looks(body_view(each, (LOOK_MM,) * 3)) for each in (a_scan, Volume(turned, a_scan.ijk_to_ras))
+    )
+    assert (own - other.flip(-1)).abs().mean() < 0.25 * (own - other.flip(-1).roll(1, -1)).abs().mean()
+
+
+def test_an_axis_that_is_never_judged_stays_untold_however_large_its_margin():
+    spec = replace(SPEC, least_margins=(NEVER, 0.1, 0.1))
+    for margin in (50.0, -50.0):
+        assert locate.verdicts(np.array([margin, 0.5, 0.5]), spec)[0].verdict == "untold"
 
 
 def test_a_scan_stored_another_way_round_has_the_same_margins(a_scan, a_model):

@@ -14,7 +14,8 @@ from ct3d.imaging.files import read_volume
 from ct3d.imaging.volume import Volume
 from ct3d.pipeline.encoder_input import as_seen
 from ct3d.pipeline.job import build_model
-from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, crops_of, whereabouts
+from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, whereabouts
+from ct3d.pipeline.whole_scan import crops_of
 from ct3d.training import watch
 
 SAMPLE = Path.home() / ".cache" / "ct3d" / "samples" / "slicerio" / "CTChest4.nrrd"
@@ -104,7 +105,7 @@ def test_the_shipped_weights_fill_the_card_s_net(a_model):
 
 def test_moving_the_body_by_a_patch_moves_its_cells_and_hardly_changes_them(a_model, found):
     image = torch.from_numpy(as_seen(found.seen.array))
-    view = crops_of(image, np.array([(8, 24, 24), (16, 24, 24)]))
+    view = crops_of(image, np.array([(8, 24, 24), (16, 24, 24)]), VIEW_KJI)
     with torch.inference_mode():
         f8 = a_model.encoder(view, torch.full((2, 3), VIEW_MM)).f8
     here, moved = f8[0, :, 1:], f8[1, :, :-1]

@@ -33,7 +33,8 @@ def a_recipe():
         seed=3,
         schedule=Schedule(6, warm_up=2, is_bf16=False, average=0.5, average_from=0.2),
         config=SMALL,
-        layouts=(replace(LAYOUT, share=0.6), Layout((32, 32, 32), views=2, studies=1, share=0.4)),
+        layouts=(replace(LAYOUT, share=0.6), Layout((32, 32, 32), views=1, studies=2, share=0.4)),
+        weight=Weight(bands=1.0),
         evaluate_every=3,
     )
 

@@ -16,14 +16,18 @@ from test_pretraining import SMALL
 from ct3d.training.corpus import Corpus, Study, as_bytes
 from ct3d.training.distributed import average_gradients
 from ct3d.training.loop import Schedule
-from ct3d.training.train_threedme import Pretrained, Recipe, config_of, losses, sampler_of, train
+from ct3d.training.train_threedme import Pretrained, Recipe, Weight, config_of, losses, sampler_of, train
 from ct3d.training.views import Layout, Views
 
 RECIPE = Recipe(
     seed=5,
-    schedule=Schedule(2, warm_up=1, is_bf16=False, average=0.5, average_from=0.2),
+    schedule=Schedule(4, warm_up=1, is_bf16=False, average=0.5, average_from=0.2),
     config=SMALL,
-    layouts=(Layout((32, 32, 32), views=3, studies=4),),
+    layouts=(
+        Layout((32, 32, 32), views=3, studies=4),
+        Layout((32, 32, 32), views=1, studies=4),  # which leaves heads of pairs without a gradient
+    ),
+    weight=Weight(bands=1.0),
     evaluate_every=1,
 )
 
@@ -56,7 +60,7 @@ def learned(net: Pretrained, views: Views) -> dict[str, torch.Tensor]:
 
 
 def run(folder: Path) -> None:
-    """Two steps, each with an evaluation."""
+    """A few steps, each with an evaluation."""
     train(RECIPE, corpus(), corpus(), folder)
 
 

@@ -7,7 +7,7 @@ Ours [R], each named in that note: millimetres in place of shares of the field o
 bias in a gap; an edge head whose cycles need not close, which gives routes something to learn (over points
 every route telescopes: its loss is V / (V - 1) times the vectors'); margin ranking in place of raw cosines;
 all views train the encoder, as targets come from outside and nothing can collapse (`Follower` is the author's
-EMA network, for whoever wants it).
+EMA network, for whoever wants it); bands, which ask the same of the fine map, cell by cell.
 Points, gaps and centres are along D, H, W; losses in units of 100 mm.
 """
 
@@ -27,6 +27,8 @@ MARGIN = 0.2  # of likeness, for each 100 mm that far parts lie farther apart th
 LEAST_MOVE = 0.05  # of the way to the other view's middle; parts moved less are not told apart
 CHUNK = 4  # cells of f4 a side
 LEAST_MOMENTUM = 1e-4
+BANDS = 24  # along each axis of the body's frame
+BAND_MM = 32.0  # from the middle of a band to that of the next; the middle of all lies at 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class HeadConfig:
 
 
 class SpatialHead(nn.Module):
-    """Points, edges and likeness from the shared encoder's maps."""
+    """Points, bands, edges and likeness from the shared encoder's maps."""
 
     def __init__(self, config: HeadConfig = HeadConfig()):
         super().__init__()
@@ -61,6 +63,7 @@ class SpatialHead(nn.Module):
             nn.GELU(),
             nn.Conv3d(config.hidden, config.view_dim, 1),
         )
+        self.band = nn.Linear(config.chunk_dim, 3 * BANDS)
 
     def views(self, f8: Tensor) -> Tensor:
         """(…, C, D, H, W) → (…, view_dim), one vector a view."""
@@ -73,6 +76,10 @@ class SpatialHead(nn.Module):
     def cells(self, f8: Tensor) -> Tensor:
         """(B, C, D, H, W) → (B, D, H, W, 3): the point of every cell."""
         return self.point(self.project(f8.movedim(1, -1)))
+
+    def bands(self, f4: Tensor) -> Tensor:
+        """(B, C, D, H, W) → (B, D, H, W, 3, BANDS): logits of the band of every cell along each axis."""
+        return self.band(f4.movedim(1, -1)).unflatten(-1, (3, BANDS))
 
     def gaps(self, views: Tensor) -> Tensor:
         """(B, V, view_dim) → (B, V, V, 3): axis gaps; antisymmetric."""
@@ -138,6 +145,17 @@ def gap_loss(axis_gaps: Tensor, truth: Tensor) -> Tensor:
 def vector_loss(edges: Tensor, truth: Tensor) -> Tensor:
     """G2: smooth L1 of the vectors between views."""
     return F.smooth_l1_loss(_off_diagonal(edges), _off_diagonal(truth))
+
+
+def band_shares(places: Tensor) -> Tensor:
+    """(…) in 100 mm → (…, BANDS): how much a place along an axis belongs to each band; they add up to 1.
+
+    A Gaussian of half a band's width, so that a place between two belongs to both. Beyond the outermost bands
+    all belongs to the nearest.
+    """
+    middles = (torch.arange(BANDS, device=places.device) - (BANDS - 1) / 2) * BAND_MM / UNIT_MM
+    apart = (places[..., None].clamp(middles[0], middles[-1]) - middles) / (BAND_MM / UNIT_MM)
+    return (-2 * apart.square()).softmax(-1)
 
 
 def routes(count: int) -> list[tuple[int, ...]]:

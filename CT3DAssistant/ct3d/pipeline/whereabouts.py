@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ct3d.cards import ModelCard
 from ct3d.errors import InvalidRequest
 from ct3d.imaging.volume import Volume, ras_from_kji
-from ct3d.models.layers import Size3
+from ct3d.models.side_net import SideNet
 from ct3d.models.spatial_ssl import (
     CHUNK,
     UNIT_MM,
@@ -30,7 +29,7 @@ from ct3d.models.spatial_ssl import (
 from ct3d.models.threedme import Config, Decoder, Encoder
 from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.pipeline.landmark_net import load_weights
-from ct3d.pipeline.whole_scan import encoded, points_mm, slopes, whole_scan
+from ct3d.pipeline.whole_scan import crops_of, encoded, points_mm, slopes, whole_scan
 
 VIEW_KJI = (32, 48, 48)
 VIEW_MM = 4.0
@@ -39,13 +38,14 @@ BATCH = 2
 
 
 class SharedEncoder(nn.Module):
-    """The encoder, its coordinate head and the decoder of hidden voxels, as pretrained."""
+    """The encoder, its coordinate head and the decoder of hidden voxels, as pretrained; the net for sides."""
 
     def __init__(self, card: ModelCard, weights: Path | None = None):
         super().__init__()
         config = Config(**card.config)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.spatial = SpatialHead(HeadConfig(dim=config.dim, chunk_dim=config.stem[1]))
+        self.sides = SideNet()
         if weights is not None:
             load_weights(self, weights)
         self.eval()
@@ -111,7 +111,7 @@ def whereabouts(volume: Volume, model: SharedEncoder, views: int = VIEWS) -> Whe
     view = body_view(volume, (VIEW_MM,) * 3)
     corners = _corners(view.body, views)
     image = torch.from_numpy(as_seen(view.seen.array))
-    crops = crops_of(image, corners)
+    crops = crops_of(image, corners, VIEW_KJI)
     spacing = torch.full((1, 3), VIEW_MM)
     maps = [model.encoder(part, spacing.expand(len(part), 3)) for part in crops.split(BATCH)]
     seen = model.spatial.views(torch.cat([each.f8 for each in maps]))[None]
@@ -145,13 +145,6 @@ def _corners(body: np.ndarray, count: int) -> np.ndarray:
     if len(chosen) < 2:
         raise InvalidRequest("This scan shows too little for two crops that lie apart. Choose a larger one.")
     return np.array(chosen) - np.array(VIEW_KJI) // 2
-
-
-def crops_of(image: Tensor, corners: np.ndarray, shape_kji: Size3 = VIEW_KJI) -> Tensor:
-    """(V, 1, D, H, W) of an image (K, J, I): views that begin at voxels (V, 3); air beyond the image."""
-    padded = F.pad(image, [side for size in reversed(shape_kji) for side in (size, size)], value=-1.0)
-    boxes = [tuple(slice(c + n, c + 2 * n) for c, n in zip(corner, shape_kji)) for corner in corners.tolist()]
-    return torch.stack([padded[box] for box in boxes])[:, None]
 
 
 def _parts(head: SpatialHead, f4: Tensor, centers_kji: np.ndarray):

@@ -19,7 +19,7 @@ from ct3d.imaging.volume import Volume, ijk_from_ras, ras_from_kji
 from ct3d.models.adaptation import freeze
 from ct3d.models.threedme import LOW_HU, MULTIPLE, Encoder, Features
 from ct3d.pipeline.encoder_input import BodyView, as_seen, body_view
-from ct3d.pipeline.whereabouts import crops_of
+from ct3d.pipeline.whole_scan import crops_of
 from ct3d.training import State
 from ct3d.training.build_corpus import with_air
 from ct3d.training.openkbp import LandmarkCase, cases, open_case, organs_of

@@ -9,7 +9,6 @@ about where a scan begins and ends, and nothing of a single patient.
 """
 
 import argparse
-import json
 import logging
 import sys
 import tempfile
@@ -30,13 +29,15 @@ from ct3d.protocol.tasks import LandmarkParams, SegmentParams
 from ct3d.training.build_corpus import TRAINING, read_scan, with_air
 from ct3d.training.card_file import with_table
 from ct3d.training.openkbp import LANDMARKS, cases, open_case
+from ct3d.training.program import ended
+from ct3d.training.sides import SURE
 
 NEAR_MM = 20.0  # cells this near a landmark say where the head places it
 COVERED = 0.9  # share of patients whose landmark the radius holds
 TRUSTED = 0.98  # share of scans stored right that must not be called mirrored
-LEAST_MARGIN = 0.02
+LEAST_MARGINS = (SURE, 0.02, 0.02)
 ABLE = 0.9  # share of scans stored right that must look so, or the axis is never judged
-NEVER = 10.0  # no margin is as large
+NEVER = 1e6  # no margin is as large
 FEWEST = 10  # patients with a landmark that make it an anchor; the rest only tell parts of the body apart
 PATIENTS = 60
 CHESTS = (
@@ -63,21 +64,26 @@ BEGINS = {"head": "brainstem_inferior_end", "neck": "lung_apex", "chest": "diaph
 log = logging.getLogger("calibrate_threedme")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Calibrate and write; gives the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     parser = argparse.ArgumentParser(description="Name places in the frame of a shared encoder's head.")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/")
     parser.add_argument("--samples", type=Path, default=Path.home() / ".cache" / "ct3d" / "samples")
     parser.add_argument("--card", default="threedme_tiny")
     parser.add_argument("--patients", type=int, default=PATIENTS)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
+    return ended(lambda: _run(given))
+
+
+def _run(given):
     card = load_card(given.card)
     model = build_model(card)
     known = [*necks(given.data, given.patients), *chests(given.data, given.samples)]
     table = calibrated(model, known)
     path = cards_folder() / f"{card.id}.toml"
     path.write_text(with_table(path.read_text("utf-8"), "position", table), encoding="utf-8")
-    sys.stdout.write(json.dumps(table, indent=1) + "\n")
+    return table
 
 
 def necks(data: Path, count: int) -> Iterator[tuple[Volume, dict[str, np.ndarray]]]:
@@ -119,17 +125,18 @@ def calibrated(model: Any, known: list[tuple[Volume, dict[str, np.ndarray]]]) ->
     anchors = {name: _anchor(name, places[name], seen) for name in common}
     return {
         "basis": f"{len(known)} CTs of the training set; landmarks of OpenKBP, in the chest those of rules",
-        "least_margins": [_least(each) for each in found.T],
+        "least_margins": [_least(*each) for each in zip(found.T, LEAST_MARGINS)],
         "parts": _parts(places),
         "anchors": anchors,
     }
 
 
-def _least(found):
-    """The margin below which an axis isn't judged, from those of scans stored right."""
-    if (found > 0).mean() < ABLE:
+def _least(found, least):
+    """The margin below which an axis isn't judged, from those of scans stored right that show it."""
+    found = found[found != 0]
+    if not len(found) or (found > 0).mean() < ABLE:
         return NEVER
-    return round(max(LEAST_MARGIN, float(np.quantile(-found, TRUSTED))), 3)
+    return round(max(least, float(np.quantile(-found, TRUSTED))), 3)
 
 
 def _place(name, seen):
@@ -165,4 +172,4 @@ def _parts(places):
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

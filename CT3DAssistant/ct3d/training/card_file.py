@@ -45,6 +45,27 @@ def with_table(text: str, name: str, table: dict[str, Any]) -> str:
     return _checked(_joined([*kept, new]), tomllib.loads(text) | {name: table})
 
 
+def with_values(text: str, name: str, values: dict[str, Any]) -> str:
+    """The card's text with these keys set in its table [name], which stays where it is.
+
+    Args:
+        text: of the whole card.
+        name: of a table at the top level that the card has.
+        values: an earlier line of the same key is replaced.
+
+    Raises:
+        InvalidRequest: the card has no such table, or the keys span several lines.
+    """
+    blocks = _blocks(text)
+    at = next((n for n, block in enumerate(blocks) if block[0].startswith(f"[{name}]")), None)
+    if at is None:
+        raise InvalidRequest(f"The card has no table [{name}]. Add it.")
+    blocks[at] = _with_keys(blocks[at], values)
+    expected = tomllib.loads(text)
+    expected[name] |= values
+    return _checked(_joined(blocks), expected)
+
+
 def _blocks(text):
     """The lines from one header to the next; the first block has none."""
     blocks: list[list[str]] = [[]]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ct3d.errors import InvalidRequest
 from ct3d.models.threedme import HIGH_HU, LOW_HU
+from ct3d.pipeline.chest_look import chest_levels
 
 SIDE = 128  # the most voxels along an axis
 BODY_POINTS = 4096  # places in the body that are kept of each CT, to look from
@@ -40,6 +41,7 @@ class Corpus:
         voxels: (N, 1, S, S, S) uint8, each study in the corner of index 0, 0, 0.
         spacing_mm: (N, 3) along K, J, I.
         body_points: (N, BODY_POINTS, 3) voxel indices k, j, i in the body, on the CPU.
+        chest_points: of each study those (n, 3) that lie at levels of the lungs; none without a chest.
     """
 
     def __init__(self, studies: list[Study], device: torch.device | str = "cpu"):
@@ -51,6 +53,7 @@ class Corpus:
             room[0, :k, :j, :i] = torch.from_numpy(study.voxels).to(device)
         self.spacing_mm = np.stack([each.spacing_kji_mm for each in studies])
         self.body_points = np.stack([_body_points(each.voxels) for each in studies])
+        self.chest_points = [_chest_points(*each) for each in zip(self.body_points, studies)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,6 +98,11 @@ def load(path: Path) -> list[Study]:
         raise InvalidRequest(
             f"{path} is no corpus ({error}). Make one with python -m ct3d.training.build_corpus."
         ) from error
+
+
+def _chest_points(points, study):
+    seen = from_bytes(torch.from_numpy(study.voxels)).numpy()
+    return points[chest_levels(seen, study.voxels > 0, study.spacing_kji_mm)[points[:, 0]]]
 
 
 def _body_points(voxels):

@@ -27,12 +27,13 @@ from ct3d.models.threedme import PATCH
 from ct3d.pipeline.encoder_input import as_seen, body_view
 from ct3d.pipeline.job import build_model
 from ct3d.pipeline.locate import placed, verdicts
-from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM, crops_of
-from ct3d.pipeline.whole_scan import AXES, encoded, margins, points_mm, whole_scan
+from ct3d.pipeline.whereabouts import VIEW_KJI, VIEW_MM
+from ct3d.pipeline.whole_scan import AXES, crops_of, encoded, margins, points_mm, whole_scan
 from ct3d.training.build_corpus import HELD_OUT, read_scan, with_air
 from ct3d.training.inpainting import linear
 from ct3d.training.openkbp import LANDMARKS, cases, open_case
 from ct3d.training.probe_threedme import mean_shape, shift_mm, spread
+from ct3d.training.program import ended
 from ct3d.training.progressive_masking import hidden
 from ct3d.training.reconstruction_figure import draw
 
@@ -42,7 +43,8 @@ HIDDEN = {"blocks_of_8": 1, "blocks_of_16": 2, "blocks_of_32": 4, "slabs_of_16":
 BINS_MM = [0, 8, 16, 24, 32, 48, 64, 128]  # of the distance to the nearest visible voxel
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Measure one thing; gives the exit code."""
     parser = argparse.ArgumentParser(description="Measure the shared encoder on held-out CTs.")
     parser.add_argument("what", choices=list(MEASURES))
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds openkbp/ and others")
@@ -51,7 +53,11 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=33)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
+    return ended(lambda: _run(given))
+
+
+def _run(given):
     card = load_card(given.card)
     found = {"card": card.id, "weights_sha256": card.weights.sha256, "date": date.today().isoformat()}
     found |= MEASURES[given.what](build_model(card), card, given)
@@ -110,7 +116,7 @@ def _crops(patient, model, rng):
     middles = inside[rng.integers(len(inside), size=CROPS)]
     corners = middles - np.array(VIEW_KJI) // 2
     image = torch.from_numpy(as_seen(view.seen.array))
-    crops = crops_of(image, corners)
+    crops = crops_of(image, corners, VIEW_KJI)
     features = model.encoder(crops, torch.full((len(crops), 3), VIEW_MM))
     points = UNIT_MM * model.spatial.points(model.spatial.views(features.f8)).flip(-1).numpy()
     places = ras_from_kji(corners + (np.array(VIEW_KJI) - 1) / 2, view.seen.ijk_to_ras) - shift
@@ -156,9 +162,13 @@ def orientation(model: Any, card: Any, given: argparse.Namespace) -> dict[str, A
     told = {name: {key: _told(each, card) for key, each in row.items()} for name, row in rows.items()}
     counts = {
         axis: {
+            "scans_that_show_it": sum(row["as_stored"][n] != 0 for row in rows.values()),
             "detected": sum(row[axis][axis] == "mirrored" for row in told.values()),
             "false_alarms": sum(row["as_stored"][axis] == "mirrored" for row in told.values()),
-            "untold": sum(row["as_stored"][axis] == "untold" for row in told.values()),
+            "untold": sum(
+                told[name]["as_stored"][axis] == "untold" and row["as_stored"][n] != 0
+                for name, row in rows.items()
+            ),
             "right_sign": sum(row["as_stored"][n] > 0 for row in rows.values()),
         }
         for n, axis in enumerate(AXES)
@@ -247,4 +257,4 @@ MEASURES = {
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

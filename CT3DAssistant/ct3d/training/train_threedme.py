@@ -28,6 +28,7 @@ from ct3d.models.spatial_ssl import (
     Follower,
     HeadConfig,
     SpatialHead,
+    band_shares,
     cycle_loss,
     gap_loss,
     gap_matrix,
@@ -42,11 +43,14 @@ from ct3d.training.corpus import Corpus, load
 from ct3d.training.distributed import gather, rank, ranks
 from ct3d.training.loop import Run, Schedule
 from ct3d.training.places import find_start
+from ct3d.training.program import ended
 from ct3d.training.progressive_masking import Masking
 from ct3d.training.reconstruction import masked_error, reconstruction_loss
 from ct3d.training.views import Layout, Variety, Views, ViewSampler
 
 WEIGHTS = "weights.safetensors"
+RESOLVED = "recipe.json"  # beside them
+OBJECTIVES = ("masked", "spatial")  # as Weight names them
 USED = ("f4", "f8", "spacing_mm")  # of the features, by the losses
 CELL_BODY = 0.25  # share of a cell that must be body for its place to count
 HELD_OUT_STEP = 1 << 30  # where the chance of held-out views begins
@@ -64,6 +68,7 @@ class Weight:
     cycle: float = 0.25
     likeness: float = 0.5
     cells: float = 1.0  # ours: the point of every cell, not of whole views alone
+    bands: float = 0.0  # ours: in which bands of the body every cell of the fine map lies
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,15 @@ class Pretrained(nn.Module):
         return self.decoder(features.f8).float().view(views.image.shape)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Pretrain; gives the exit code."""
     parser = argparse.ArgumentParser(description="Pretrain the shared encoder.")
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--corpus", type=Path, required=True, help="made by ct3d.training.build_corpus")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--only", choices=list(OBJECTIVES), help="leave the other objective out; what is hidden stays hidden"
+    )
     parser.add_argument("--device", help="if not the one that accelerate chooses")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -132,16 +141,22 @@ def main() -> None:
         help="at every evaluation, draw the first held-out CT into OUT/watch and fill OUT/tensorboard; needs "
         "SimpleITK, matplotlib and tensorboard",
     )
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    recipe = decode(Recipe, tomllib.loads(arguments.recipe.read_text("utf-8")), str(arguments.recipe))
+    given = parser.parse_args(argv)
+    return ended(lambda: _run(given))
+
+
+def _run(given):
+    torch.set_num_threads(given.threads)
+    recipe = decode(Recipe, tomllib.loads(given.recipe.read_text("utf-8")), str(given.recipe))
+    if given.only:
+        recipe = only(recipe, given.only)
     accelerator = Accelerator()
-    device = arguments.device or accelerator.device
-    studies = load(arguments.corpus)
+    device = given.device or accelerator.device
+    studies = load(given.corpus)
     own, held_out = (
         Corpus([each for each in studies if each.is_held_out == wanted], device) for wanted in (False, True)
     )
-    train(recipe, own, held_out, arguments.out, watch=arguments.watch)
+    train(recipe, own, held_out, given.out, watch=given.watch)
 
 
 def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path, *, watch: bool = False) -> Pretrained:
@@ -181,10 +196,17 @@ def train(recipe: Recipe, own: Corpus, held_out: Corpus, out: Path, *, watch: bo
     return net
 
 
+def only(recipe: Recipe, objective: str) -> Recipe:
+    """The recipe with one of OBJECTIVES alone."""
+    left_out = {name: 0.0 for name in OBJECTIVES if name != objective}
+    return replace(recipe, weight=replace(recipe.weight, **left_out))
+
+
 def begin_from(net: Pretrained, given: dict[str, Tensor]) -> None:
-    """Take over weights; the first ones had no decoder, which then stays random."""
-    own = {name: each for name, each in net.state_dict().items() if name.startswith(("decoder.", "aux."))}
-    net.load_state_dict(own | given)
+    """Take over weights; older ones had no decoder or not all heads, which then stay random."""
+    later = ("decoder.", "aux.", "spatial.band.")
+    own = {name: each for name, each in net.state_dict().items() if name.startswith(later)}
+    net.load_state_dict(own | {name: each for name, each in given.items() if not name.startswith("sides.")})
 
 
 def config_of(recipe: Recipe) -> Config:
@@ -242,6 +264,33 @@ def _joined(main, others, batch):
     return torch.cat([main.unflatten(0, (batch, 1)), others.unflatten(0, (batch, -1))], 1).flatten(0, 1)
 
 
+@dataclass(frozen=True)
+class Cells:
+    """Cells of one stride of all views, study by study.
+
+    Attributes:
+        places: (B, N, 3) where they lie along S, A, R in the study, whichever way it was mirrored, 100 mm.
+        weight: (B, N, 1), 1 where the body fills enough of them, 0 elsewhere.
+    """
+
+    places: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, features: Features, views: Views, stride: int) -> "Cells":
+        """Cells of the maps that the encoder gave of views."""
+        batch, device = len(views.image), views.image.device
+        grid_mm = features.grid_mm(stride).unflatten(0, (batch, -1))
+        places = (grid_mm + views.centers_mm.to(device)[:, :, None, None, None]) / UNIT_MM
+        places = (places * views.signs.to(device)[:, None, None, None, None]).flatten(1, 4)
+        share = F.avg_pool3d(views.body.flatten(0, 1), stride).view(batch, -1, 1)
+        return cls(places, (share > CELL_BODY).float())
+
+    def middle(self, values: Tensor) -> Tensor:
+        """(B, 1, C) mean of cells' values (B, N, C) over the body."""
+        return (values * self.weight).sum(1, keepdim=True) / self.weight.sum(1, keepdim=True).clamp_min(1)
+
+
 def _spatial(head, features, views, weight):
     """The second objective; and what of it a person can watch."""
     batch, count = views.image.shape[:2]
@@ -251,30 +300,39 @@ def _spatial(head, features, views, weight):
     edges, points = head.edges(seen).float(), head.points(seen).float()
     f4 = features.f4.float().unflatten(0, (batch, count))
     alike, ranked = likeness_loss(head, f4, views.centers_mm, 4 * views.spacing_mm)
-    loss = weight.gap * gap_loss(head.gaps(seen).float(), gaps)
-    loss = loss + weight.vector * (vector_loss(edges, gaps) + vector_loss(gap_matrix(points), gaps))
-    loss = loss + weight.route * route_loss(edges, gaps)
-    loss = loss + weight.cycle * cycle_loss(edges) + weight.likeness * alike
-    loss = loss + weight.cells * cells_loss(head.cells(features.f8).float(), features, views)
+    loss = weight.likeness * alike
+    if count > 1:
+        loss = loss + weight.gap * gap_loss(head.gaps(seen).float(), gaps)
+        loss = loss + weight.vector * (vector_loss(edges, gaps) + vector_loss(gap_matrix(points), gaps))
+        loss = loss + weight.route * route_loss(edges, gaps) + weight.cycle * cycle_loss(edges)
+    cells, points_of_cells = Cells.of(features, views, PATCH), head.cells(features.f8).float()
+    loss = loss + weight.cells * cells_loss(points_of_cells, cells)
+    if weight.bands:
+        fine = Cells.of(features, views, PATCH // 2)
+        found = head.bands(features.f4).float()
+        loss = loss + weight.bands * bands_loss(found, fine, points_of_cells, cells)
     return loss, {"edges": edges, "points": points, "truth": truth, "ranking": ranked}
 
 
-def cells_loss(points: Tensor, features: Features, views: Views) -> Tensor:
+def cells_loss(points: Tensor, cells: Cells) -> Tensor:
     """Smooth L1 of every body cell's point (B · V, D, H, W, 3), after each study's middle is taken away."""
-    batch, count = views.image.shape[:2]
-    device = points.device
-    grid_mm = features.grid_mm(PATCH).unflatten(0, (batch, count))
-    places = (grid_mm + views.centers_mm.to(device)[:, :, None, None, None]) / UNIT_MM
-    places = (places * views.signs.to(device)[:, None, None, None, None]).flatten(1, 4)
-    share = F.avg_pool3d(views.body.flatten(0, 1), PATCH).view(batch, -1, 1)
-    weight = (share > CELL_BODY).float()
-    points = points.reshape(batch, -1, 3)
-    total = weight.sum(1, keepdim=True).clamp_min(1)
-    apart = (points - (points * weight).sum(1, keepdim=True) / total) - (
-        places - (places * weight).sum(1, keepdim=True) / total
-    )
+    points = points.reshape(*cells.weight.shape[:2], 3)
+    apart = (points - cells.middle(points)) - (cells.places - cells.middle(cells.places))
     error = F.smooth_l1_loss(apart, torch.zeros_like(apart), reduction="none", beta=0.3)
-    return (error * weight).sum() / (3 * weight.sum()).clamp_min(1)
+    return (error * cells.weight).sum() / (3 * cells.weight.sum()).clamp_min(1)
+
+
+def bands_loss(logits: Tensor, fine: Cells, points: Tensor, coarse: Cells) -> Tensor:
+    """Cross-entropy of the bands (B · V, D, H, W, 3, BANDS) of every body cell of the fine map.
+
+    Where a study lies in the body's frame nobody told: it is taken from the points of its coarse cells
+    (B · V, D, H, W, 3), on average, which learn nothing here.
+    """
+    points = points.detach().reshape(*coarse.weight.shape[:2], 3)
+    shift = coarse.middle(points) - coarse.middle(coarse.places)
+    shares = band_shares(fine.places + shift)
+    error = -(shares * logits.reshape(shares.shape).log_softmax(-1)).sum(-1)
+    return (error * fine.weight).sum() / (3 * fine.weight.sum()).clamp_min(1)
 
 
 @torch.inference_mode()
@@ -286,13 +344,14 @@ def evaluate(net: Pretrained, sampler: ViewSampler, recipe: Recipe, steps: int =
     for step in range(steps):
         views = sampler.sample(HELD_OUT_STEP + step, layout, done=1.0)
         features = net(views)
-        guess = net.guess(features, views)
-        errors.append(masked_error(guess, views.image, views.hidden, views.body).item())
+        if recipe.weight.masked:
+            guess = net.guess(features, views)
+            errors.append(masked_error(guess, views.image, views.hidden, views.body).item())
         if recipe.weight.spatial:
             for name, value in _spatial(net.spatial, features, views, recipe.weight)[1].items():
                 found[name].append(value.cpu())
     net.train()
-    scores = {"held_out_hu": float(np.mean(errors))}
+    scores = {"held_out_hu": float(np.mean(errors))} if errors else {}
     if recipe.weight.spatial:
         scores |= spatial_scores(*(torch.cat(found[name]) for name in ("edges", "points", "truth")))
         scores["ranking"] = torch.stack(found["ranking"]).mean().item()
@@ -323,8 +382,8 @@ def _describe(recipe, net, own, held_out, out):
         "torch": torch.__version__,
         "device": str(own.voxels.device),
     }
-    (out / "recipe.json").write_text(json.dumps({**asdict(recipe), **more}, indent=1), encoding="utf-8")
+    (out / RESOLVED).write_text(json.dumps({**asdict(recipe), **more}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ct3d.errors import InvalidRequest
 from ct3d.models.layers import Size3
 from ct3d.models.threedme import PATCH
 from ct3d.training.corpus import Corpus, from_bytes
@@ -31,6 +32,7 @@ class Layout:
     share: float = 1.0  # of the steps, beside the recipe's other layouts
     mirror_kji: tuple[float, float, float] = (0.0, 0.0, 0.0)  # chances; a small view can't tell its sides
     rare: float = 0.4  # share of studies that don't belong to the largest data set
+    is_chest: bool = False  # whether views lie in the middle of a chest, at any level of the lungs
 
     def __post_init__(self):
         object.__setattr__(self, "shape_kji", tuple(self.shape_kji))
@@ -90,6 +92,7 @@ class ViewSampler:
         largest = max(set(families), key=families.count)
         self.common = [n for n, family in enumerate(families) if family == largest]
         self.rare = [n for n, family in enumerate(families) if family != largest]
+        self.chests = {n for n, points in enumerate(corpus.chest_points) if len(points)}
 
     def sample(self, step: int, layout: Layout, done: float) -> Views:
         """The views of a step.
@@ -98,9 +101,14 @@ class ViewSampler:
             step: tells the chance.
             layout: how many, how large.
             done: share of training that is over, for the masking.
+
+        Raises:
+            InvalidRequest: chests are asked for, and no study shows one.
         """
+        if layout.is_chest and not self.chests:
+            raise InvalidRequest("No study shows a chest. Take others, or a recipe without chests.")
         rng = np.random.default_rng((self.seed, step))
-        looks = [self._look(self._study(layout.rare, rng), layout, rng) for _ in range(layout.studies)]
+        looks = [self._look(self._study(layout, rng), layout, rng) for _ in range(layout.studies)]
         image, body = self._voxels([each[0] for each in looks], [each[1] for each in looks], layout)
         image = self._shaded(image, rng)
         spacing, centers, signs = (
@@ -108,9 +116,11 @@ class ViewSampler:
         )
         return Views(image, body, self._hidden(layout, done, rng), spacing, centers, signs)
 
-    def _study(self, rare, rng):
-        others = self.rare and (not self.common or rng.random() < rare)
+    def _study(self, layout, rng):
+        others = self.rare and (not self.common or rng.random() < layout.rare)
         among = self.rare if others else self.common
+        if layout.is_chest:
+            among = [n for n in among if n in self.chests] or sorted(self.chests)
         return int(among[rng.integers(len(among))])
 
     def _look(self, study, layout, rng):
@@ -121,8 +131,10 @@ class ViewSampler:
         signs = np.where(rng.random(3) < layout.mirror_kji, -1.0, 1.0)
         scale = np.exp(rng.normal(0, variety.stretch))  # the body seems that much larger
         to_mm = turn @ np.diag(signs) / scale  # mm of the view's axes → mm of the study's
-        among = self.corpus.body_points[study]
+        among = (self.corpus.chest_points if layout.is_chest else self.corpus.body_points)[study]
         points = among[rng.integers(len(among), size=TRIES * layout.views)]
+        if layout.is_chest:
+            points = np.column_stack([points[:, 0], np.tile(among[:, 1:].mean(0), (len(points), 1))])
         points_mm = points * self.corpus.spacing_mm[study] @ np.linalg.inv(to_mm).T
         centers = _apart(points_mm, layout.views, shape * spacing / 2)
         steps = np.diag(1 / self.corpus.spacing_mm[study]) @ to_mm
