@@ -168,6 +168,13 @@ def test_an_upside_down_scan_is_told_with_what_to_do(a_scan, a_job, tmp_path, mo
     assert "Check the orientation" in flags[0].text
 
 
+def test_swapped_sides_are_told_with_what_else_looks_so(a_scan, a_job, tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "margins", lambda *_: np.array([-4.0, 0.9, 0.9]))
+    (flag,) = locate.run(LocateParams(store_volume(a_scan, tmp_path)), a_job).flags
+    assert "left and right swapped" in flag.text
+    assert "situs inversus" in flag.text
+
+
 def test_a_card_without_a_coordinate_head_is_refused(a_scan, a_job, tmp_path):
     with pytest.raises(InvalidRequest, match="shared encoder"):
         locate.run(LocateParams(store_volume(a_scan, tmp_path), "anatomy_rules"), a_job)

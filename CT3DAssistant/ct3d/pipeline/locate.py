@@ -1,7 +1,8 @@
 """Task "locate": where in the body a CT lies by the shared encoder, and whether its header agrees.
 
 Source: the kept coordinate head of spatial_ssl.md section 11 (uses a and b), a reconstruction [R]. Ours: the
-head is asked about the scan and about its mirror images, and says nothing where both fit alike.
+model is asked about the scan and about its mirror images, and says nothing where both fit alike; a chest's
+sides are told by a net of their own.
 """
 
 from collections.abc import Mapping
@@ -110,6 +111,8 @@ def _flags(check: ScanCheck, card: ModelCard) -> tuple[Flag, ...]:
         f"By its content this scan looks {told}, against its header ({card.title}). Sides and positions "
         "can't be trusted. Check the orientation of the file."
     )
+    if "right" in check.mirrored:
+        text += " Rarer: organs that lie the other way round (situs inversus)."
     return (Flag("position_orientation", "warning", text),)
 
 
