@@ -49,7 +49,8 @@ train: $(VENV)/worker-torch.ready $(VENV)/train.ready  ## RECIPE=..., DATA=the f
 
 MEASURE = cd CT3DAssistant && mkdir -p ../docs/results && $(abspath $(WORKER)) -X utf8 -m ct3d.training
 VALIDATION = $(abspath $(DATA))/openkbp/validation
-KEEP = > ../docs/results/part && mv ../docs/results/part ../docs/results# a program that breaks leaves an earlier result
+# a program that breaks leaves an earlier result, and its error is shown
+KEEP = > ../docs/results/part || { cat ../docs/results/part >&2; false; } && mv ../docs/results/part ../docs/results
 BASELINE = $(MEASURE).evaluate_landmarks --data $(VALIDATION) --recipe ct3d/training/recipes
 
 calibrate-landmarks: $(VENV)/train.ready  ## DATA=the folder that holds openkbp/; writes into the card, in some 30 minutes

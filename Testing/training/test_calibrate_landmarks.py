@@ -110,5 +110,5 @@ def test_a_baselines_calibration_is_not_written_into_the_shipped_card(the_folder
     train, validation = map(str, the_folders)
     words = ["--train", train, "--validation", validation, "--data", str(tmp_path), "--recipe", "unet.toml"]
     assert main(words) == 2
-    assert "Copy the card" in capsys.readouterr().err
+    assert "Copy the card" in capsys.readouterr().out
     assert (cards_folder() / f"{ID}.toml").read_bytes() == before

@@ -1,7 +1,6 @@
 """How programs end: what whoever started them reads, and their exit code."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -41,12 +40,6 @@ def test_an_error_is_the_line_that_the_command_line_knows_it_by(capsys):
     out, err = capsys.readouterr()
     assert out.startswith('{"error"') and out.count("\n") == 1 and err == ""
     assert json.loads(out) == REFUSED
-
-
-def test_an_error_leaves_standard_output_alone_where_that_is_kept_in_a_file(capsys):
-    assert ended(refuse, errors_to=sys.stderr) == 3
-    out, err = capsys.readouterr()
-    assert out == "" and json.loads(err) == REFUSED
 
 
 def test_a_result_that_is_no_number_is_never_written(capsys):

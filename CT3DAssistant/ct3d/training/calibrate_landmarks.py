@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     """Calibrate and write; gives the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     given = _parser().parse_args(argv)
-    return ended(lambda: _run(given), errors_to=sys.stderr)  # the Makefile keeps standard output in a file
+    return ended(lambda: _run(given))
 
 
 def _run(given):

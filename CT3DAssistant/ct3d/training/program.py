@@ -3,12 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 from ct3d.errors import AssistantError
 
 
-def ended(work: Callable[[], Any], errors_to: TextIO | None = None) -> int:
+def ended(work: Callable[[], Any]) -> int:
     """The exit code of a program's work, once its result or its error is written.
 
     A result goes to standard output, its keys in order; one that JSON can't hold, NaN above all, raises
@@ -17,13 +17,12 @@ def ended(work: Callable[[], Any], errors_to: TextIO | None = None) -> int:
 
     Args:
         work: gives what is to be written; None: nothing.
-        errors_to: where an AssistantError is told; None: standard output.
     """
     try:
         found = work()
     except AssistantError as error:
         told = {"error": {"code": error.code, "message": str(error)}}
-        (errors_to or sys.stdout).write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(told) + "\n")
         return error.exit_code
     if found is not None:
         sys.stdout.write(json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
