@@ -22,8 +22,8 @@ def summary(case: Case) -> str:
 
 
 def range_words(check: ScanCheck) -> str:
-    """What of the body a scan shows, and whether its header agrees: "neck and chest, about C5 to T10"."""
-    span = f", about {' to '.join(check.levels)}" if check.levels else ""
+    """What of the body a scan shows, and whether its header agrees: "neck, with about C5 to C6 in it"."""
+    span = f", with about {' to '.join(check.levels)} in it" if check.levels else ""  # there may be more
     agrees = [AXES[each.axis] for each in check.axes if each.verdict == "agrees"]
     against = [AXES[each.axis] for each in check.axes if each.verdict == "mirrored"]
     untold = [AXES[each.axis] for each in check.axes if each.verdict == "untold"]

@@ -442,7 +442,7 @@ def test_without_an_encoder_nothing_is_checked_and_asking_for_it_is_refused(a_lo
 
 def test_a_check_of_the_scan_is_said_in_one_line():
     told = range_words(CHECK)
-    assert told.startswith("Shows neck and chest, about C5 to T5.")
+    assert told.startswith("Shows neck and chest, with about C5 to T5 in it.")
     assert "up–down: CONTRADICTS the header" in told
     assert "left–right: can't be told" in told
     assert "no part that it knows" in range_words(replace(CHECK, parts=(), places=()))
