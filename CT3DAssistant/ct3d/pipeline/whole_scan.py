@@ -108,7 +108,7 @@ def margins(
     found = slopes(points, scan.cells_ras)
     check()
     found[0] = side_margin(model, scan)
-    for n, axis in list(enumerate(AXES))[1:]:
+    for n, axis in ((1, "front"), (2, "up")):
         check()
         found[n] += slopes(mirrored_points_mm(model, scan, axis), scan.cells_ras)[n]
     return found

@@ -35,7 +35,7 @@ from ct3d.training.sides import SURE
 NEAR_MM = 20.0  # cells this near a landmark say where the head places it
 COVERED = 0.9  # share of patients whose landmark the radius holds
 TRUSTED = 0.98  # share of scans stored right that must not be called mirrored
-LEAST_MARGINS = (SURE, 0.02, 0.02)
+LEAST_MARGINS = (SURE, 0.02, 0.02)  # along R, A, S; see `whole_scan.margins`
 ABLE = 0.9  # share of scans stored right that must look so, or the axis is never judged
 NEVER = 1e6  # no margin is as large
 FEWEST = 10  # patients with a landmark that make it an anchor; the rest only tell parts of the body apart

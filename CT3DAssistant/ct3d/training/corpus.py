@@ -4,6 +4,7 @@ A voxel is a byte: 0 outside the body, 1 to 255 for -1000 to 1000 HU. `build_cor
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -41,7 +42,6 @@ class Corpus:
         voxels: (N, 1, S, S, S) uint8, each study in the corner of index 0, 0, 0.
         spacing_mm: (N, 3) along K, J, I.
         body_points: (N, BODY_POINTS, 3) voxel indices k, j, i in the body, on the CPU.
-        chest_points: of each study those (n, 3) that lie at levels of the lungs; none without a chest.
     """
 
     def __init__(self, studies: list[Study], device: torch.device | str = "cpu"):
@@ -53,10 +53,14 @@ class Corpus:
             room[0, :k, :j, :i] = torch.from_numpy(study.voxels).to(device)
         self.spacing_mm = np.stack([each.spacing_kji_mm for each in studies])
         self.body_points = np.stack([_body_points(each.voxels) for each in studies])
-        self.chest_points = [_chest_points(*each) for each in zip(self.body_points, studies)]
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def chest_points(self) -> list[np.ndarray]:
+        """Of each study those body points (n, 3) that lie at levels of the lungs; none without a chest."""
+        return [_chest_points(*each) for each in zip(self.body_points, self.voxels[:, 0], self.spacing_mm)]
 
 
 def as_bytes(hu: np.ndarray, body: np.ndarray) -> np.ndarray:
@@ -100,9 +104,9 @@ def load(path: Path) -> list[Study]:
         ) from error
 
 
-def _chest_points(points, study):
-    seen = from_bytes(torch.from_numpy(study.voxels)).numpy()
-    return points[chest_levels(seen, study.voxels > 0, study.spacing_kji_mm)[points[:, 0]]]
+def _chest_points(points, voxels, spacing_kji_mm):
+    seen, body = from_bytes(voxels).cpu().numpy(), (voxels > 0).cpu().numpy()
+    return points[chest_levels(seen, body, spacing_kji_mm)[points[:, 0]]]
 
 
 def _body_points(voxels):

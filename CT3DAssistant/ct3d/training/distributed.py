@@ -25,12 +25,9 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     if not _are_many():
         return
     parameters = list(parameters)
-    has = torch.tensor([each.grad is not None for each in parameters], dtype=torch.float32)
-    has = has.to(parameters[0].device)
-    dist.all_reduce(has)
-    for each, count in zip(parameters, has.tolist()):
-        if not count:
-            continue
+    counts = torch.tensor([float(each.grad is not None) for each in parameters], device=parameters[0].device)
+    dist.all_reduce(counts)
+    for each in (each for each, count in zip(parameters, counts.tolist()) if count):
         if each.grad is None:
             each.grad = torch.zeros_like(each)
         dist.all_reduce(each.grad)

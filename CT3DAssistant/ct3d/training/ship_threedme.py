@@ -38,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
 def _run(given):
     torch.set_num_threads(given.threads)
     card = load_card(given.card)
+    pretrained = load_file(given.run / WEIGHTS)
     own = Corpus([each for each in load(given.corpus) if not each.is_held_out])
     sides = {f"sides.{name}": each for name, each in train_sides(own).state_dict().items()}
-    named = load_file(given.run / WEIGHTS) | sides
     out = shipped_weights_folder() / f"{card.id}-{given.version}.safetensors"
-    save_file({name: each.half().contiguous() for name, each in named.items()}, out)
+    save_file({name: each.half().contiguous() for name, each in (pretrained | sides).items()}, out)
     for kept in (CURVE, RESOLVED):
         shutil.copy(given.run / kept, out.with_suffix(f".{kept}"))
     content = out.read_bytes()

@@ -7,6 +7,7 @@ the others. For chests held out from all training see evaluate_threedme.
 """
 
 import argparse
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(given):
     torch.set_num_threads(given.threads)
     own = [each for each in load(given.corpus) if not each.is_held_out]
-    own = [each for each in own if len(Corpus([each]).chest_points[0])]
+    own = [each for each, points in zip(own, Corpus(own).chest_points) if len(points)]
     margins: dict[str, float] = {}
     for fold in range(FOLDS):
         net = train_sides(Corpus([each for n, each in enumerate(own) if n % FOLDS != fold]), given.steps)
@@ -74,10 +75,10 @@ def train_sides(corpus: Corpus, steps: int = STEPS, seed: int = 0, layout: Layou
 def told(net: SideNet, studies: list[Study]) -> dict[str, float]:
     """Of every study that shows a chest the margin, on average over a few looks; above 0 is right."""
     still = Variety((LOOK_MM, LOOK_MM), rotation_deg=0, stretch=0, offset_hu=0, gain=0, noise_hu=0)
-    found = {}
+    one, found = replace(LAYOUT, studies=1), {}
     for study in studies:
         sampler = ViewSampler(Corpus([study]), variety=still, masking=Masking(), masked_views=0, seed=0)
-        looks = torch.cat([sampler.sample(n, LAYOUT, 1.0).image[:1, 0] for n in range(LOOKS)])
+        looks = torch.cat([sampler.sample(n, one, 1.0).image[:, 0] for n in range(LOOKS)])
         found[study.id] = round(float(net.margins(looks).mean()), 2)
     return found
 

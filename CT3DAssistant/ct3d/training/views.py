@@ -6,6 +6,7 @@ back (spatial_ssl.md section 6.5), so that who knows left from right can tell.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -92,7 +93,11 @@ class ViewSampler:
         largest = max(set(families), key=families.count)
         self.common = [n for n, family in enumerate(families) if family == largest]
         self.rare = [n for n, family in enumerate(families) if family != largest]
-        self.chests = {n for n, points in enumerate(corpus.chest_points) if len(points)}
+
+    @cached_property
+    def chests(self) -> set[int]:
+        """Studies that show a chest."""
+        return {n for n, points in enumerate(self.corpus.chest_points) if len(points)}
 
     def sample(self, step: int, layout: Layout, done: float) -> Views:
         """The views of a step.
